@@ -1,0 +1,9 @@
+"""The errors that people read: each says what happened, to which thing, and what to do."""
+
+
+class AirlockError(Exception):
+    """Something went wrong that a later attempt may heal."""
+
+
+class PermanentError(AirlockError):
+    """Something that no retry can heal: at the edge it becomes Airflow's AirflowFailException."""
