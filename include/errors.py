@@ -7,3 +7,7 @@ class AirlockError(Exception):
 
 class PermanentError(AirlockError):
     """Something that no retry can heal: at the edge it becomes Airflow's AirflowFailException."""
+
+
+class NothingToDo(Exception):
+    """There is rightly nothing to do: at the edge it becomes Airflow's AirflowSkipException, with its reason."""

@@ -1,0 +1,68 @@
+"""
+### Market ETL, with traditional operators
+
+Loads one XNYS session of daily prices into staging, checks it with Great Expectations and publishes it to
+`market.transformed_market_data`. Every weekday at 09:00 UTC it loads the previous weekday; a day on which the
+exchange is closed is skipped. Running a day again replaces it.
+"""
+
+from datetime import datetime, timedelta
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG, CronDataIntervalTimetable
+
+from include.market import tasks
+from include.market.dag_params import MARKET_PARAMS
+
+with DAG(
+    dag_id="market_etl__traditional",
+    description="Polygon API to Postgres through a quality gate (traditional operators)",
+    doc_md=__doc__,
+    schedule=CronDataIntervalTimetable("0 9 * * 1-5", timezone="UTC"),
+    start_date=datetime(2023, 8, 1),
+    catchup=False,
+    max_active_runs=1,
+    params=MARKET_PARAMS,
+    default_args={
+        "owner": "data-platform",
+        "retries": 3,
+        "retry_delay": timedelta(minutes=1),
+        "execution_timeout": timedelta(minutes=30),
+    },
+    tags=["market", "traditional"],
+):
+    start = PythonOperator(task_id="start", python_callable=tasks.open_batch)
+    extract = PythonOperator(
+        task_id="extract_market_data",
+        python_callable=tasks.extract_market_data,
+        op_kwargs={"batch": start.output},
+    )
+    flatten = PythonOperator(
+        task_id="flatten_market_data",
+        python_callable=tasks.flatten_market_data,
+        op_kwargs={"batch": start.output, "answers": extract.output},
+    )
+    transform = PythonOperator(
+        task_id="transform_market_data",
+        python_callable=tasks.transform_market_data,
+        op_kwargs={"batch": start.output, "rows": flatten.output},
+    )
+    load = PythonOperator(
+        task_id="load_market_data",
+        python_callable=tasks.load_market_data,
+        op_kwargs={"batch": start.output, "rows": transform.output},
+    )
+    validate = PythonOperator(
+        task_id="validate_market_data",
+        python_callable=tasks.validate_market_data,
+        op_kwargs={"batch": start.output},
+    )
+    publish = PythonOperator(
+        task_id="publish_market_data",
+        python_callable=tasks.publish_market_data,
+        op_kwargs={"batch": start.output},
+    )
+    end = EmptyOperator(task_id="end")
+
+    load >> validate >> publish >> end

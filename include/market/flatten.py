@@ -1,0 +1,86 @@
+"""From the market API's answers to one row a ticker, refusing what a column cannot represent.
+
+What is represented but wrong (a negative price, a high below the low, a ticker twice) passes: that is
+the quality gate's to say.
+"""
+
+from datetime import date
+from typing import Any, TypedDict
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from include.market.errors import MarketDataInvalid, shown
+from include.market.params import MARKET_COLUMNS
+
+FLAT_COLUMNS = tuple(column for column in MARKET_COLUMNS if column != "change")
+
+
+class Answer(TypedDict):
+    """The body that the market API gave for a ticker, as asked."""
+
+    ticker: str
+    body: str
+
+
+class _DailySummary(BaseModel):
+    # Strict: a price that comes as a text or a bool is a changed API and no price.
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
+
+    status: str
+    day: str = Field(alias="from")
+    symbol: str
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+def flatten(answers: list[Answer], market_date: date) -> pd.DataFrame:
+    """One row an answer, in their order, with the figures exactly as the API gave them.
+
+    Columns: market_date (datetime.date, the New York trading day), ticker, open_price, high_price,
+    low_price, close_price (US dollars) and volume (shares; it can be fractional), figures as float64.
+    Raises MarketDataInvalid, naming ticker, date and field, for a body that is not the JSON of an OK
+    summary of that ticker and day with every figure finite, and when there are no answers at all.
+    """
+    if not answers:
+        raise MarketDataInvalid(f"no answers for {market_date}: ask for at least one ticker")
+    rows = [_row(answer["ticker"], answer["body"], market_date) for answer in answers]
+    return pd.DataFrame(rows, columns=list(FLAT_COLUMNS))
+
+
+def _row(ticker: str, body: str, market_date: date) -> dict[str, object]:
+    what = f"daily summary of {ticker} on {market_date}"
+    try:
+        summary = _DailySummary.model_validate_json(body)
+    except ValidationError as error:
+        flaws = "; ".join(_flaw(detail) for detail in error.errors(include_url=False))
+        # Without its cause, which would quote the whole body.
+        raise MarketDataInvalid(f"{what}: {flaws}") from None
+    for field, found, wanted in (
+        ("status", summary.status, "OK"),
+        ("from", summary.day, market_date.isoformat()),
+        ("symbol", summary.symbol, ticker),
+    ):
+        if found != wanted:
+            raise MarketDataInvalid(f"{what}: {field} is {shown(found)}, not {wanted!r}")
+    return {
+        "market_date": market_date,
+        "ticker": ticker,
+        "open_price": summary.open,
+        "high_price": summary.high,
+        "low_price": summary.low,
+        "close_price": summary.close,
+        "volume": summary.volume,
+    }
+
+
+def _flaw(detail: Any) -> str:
+    if not detail["loc"]:
+        return f"body is {shown(detail['input'])}: {detail['msg']}"
+    field = detail["loc"][0]
+    if detail["type"] == "missing":
+        return f"{field} is missing"
+    return f"{field} is {shown(detail['input'])}: {detail['msg']}"

@@ -1,0 +1,57 @@
+"""What a person may ask of the market DAGs, and the columns they get for it."""
+
+import re
+from datetime import date
+
+from include.errors import PermanentError
+from include.market.errors import shown
+
+TICKER_PATTERN = r"^[A-Za-z][A-Za-z0-9.]{0,14}$"
+
+MARKET_COLUMNS = (
+    "market_date",
+    "ticker",
+    "open_price",
+    "high_price",
+    "low_price",
+    "close_price",
+    "change",
+    "volume",
+)
+
+
+def parse_market_date(value: str | None) -> date | None:
+    """The date that was asked for, written YYYY-MM-DD; None when nothing was (None or an empty text).
+
+    Raises PermanentError for anything else, other ISO 8601 forms such as 20230801 included.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        day = date.fromisoformat(value)
+    except (TypeError, ValueError):
+        day = None
+    # fromisoformat also reads 20230801 and 2023-W31-2, hence the way back.
+    if day is None or day.isoformat() != value:
+        raise PermanentError(f"market_date is {shown(value)}: give a date as YYYY-MM-DD, such as 2023-08-01")
+    return day
+
+
+def parse_tickers(value: object) -> list[str]:
+    """The tickers that were asked for, in their order and case ("KIMpL" is not "KIMPL").
+
+    Raises PermanentError, naming the offender, unless the value is a non-empty list of unique texts
+    that match TICKER_PATTERN.
+    """
+    if not isinstance(value, list) or not value:
+        raise PermanentError(f'tickers is {shown(value)}: give a list with at least one, such as ["AAPL"]')
+    tickers: list[str] = []
+    for ticker in value:
+        if not isinstance(ticker, str) or not re.fullmatch(TICKER_PATTERN, ticker):
+            raise PermanentError(
+                f"tickers has {shown(ticker)}: a ticker is a letter and up to 14 letters, digits or dots"
+            )
+        if ticker in tickers:
+            raise PermanentError(f"tickers has {shown(ticker)} twice: give each ticker once")
+        tickers.append(ticker)
+    return tickers

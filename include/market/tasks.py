@@ -1,0 +1,143 @@
+"""What each task of the two market DAGs does. The functions beside this file do the work; here they meet Airflow.
+
+Heavy modules are imported inside the functions: Airflow parses the DAG files over and over.
+"""
+
+import logging
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, TypedDict
+from uuid import UUID
+
+from include.airflow_edge import as_task, batch_id
+from include.errors import NothingToDo, PermanentError
+from include.market.params import parse_market_date, parse_tickers
+from include.settings import settings
+from include.warehouse.connections import MARKET, connect
+
+if TYPE_CHECKING:
+    import pandas
+
+    from include.market.flatten import Answer
+
+log = logging.getLogger(__name__)
+
+TABLE = "transformed_market_data"
+CHECKPOINT = "market"
+
+
+class Batch(TypedDict):
+    """What one run loads: a session's day, the tickers, and the key under which its rows are staged."""
+
+    market_date: str
+    tickers: list[str]
+    batch_id: str
+
+
+@as_task
+def open_batch(dag_run: Any, params: dict[str, Any]) -> Batch:
+    """Decide which session the run loads: its param, else its data interval's start, else the last completed one.
+
+    Skips the run when XNYS is closed on that day; fails it, without retrying, when the session is not over yet.
+    """
+    from include.market.calendar import check_completed, closed_reason, last_completed_session
+
+    tickers = parse_tickers(params["tickers"])
+    if asked := parse_market_date(params["market_date"]):
+        day = asked
+    elif dag_run.data_interval_start:
+        day = dag_run.data_interval_start.astimezone(UTC).date()
+    else:
+        day = last_completed_session(dag_run.run_after)
+    check_completed(day, datetime.now(UTC))
+    if reason := closed_reason(day):
+        raise NothingToDo(f"Nothing to load: {reason}.")
+    log.info("Loading %s of %s", ", ".join(tickers), day)
+    return Batch(market_date=day.isoformat(), tickers=tickers, batch_id=str(batch_id(dag_run)))
+
+
+@as_task
+def extract_market_data(batch: Batch) -> "list[Answer]":
+    """Fetch each ticker's daily summary: the service's answers as they came."""
+    from airflow.sdk import Variable
+
+    from include.market.polygon import PolygonClient
+
+    key = Variable.get("POLYGON_API_KEY", default=None)
+    if not key:
+        raise PermanentError(
+            "The Airflow variable POLYGON_API_KEY is not set: add it under Admin > Variables, as the environment "
+            "variable AIRFLOW_VAR_POLYGON_API_KEY, or in the secrets backend, then clear this task."
+        )
+    day = date.fromisoformat(batch["market_date"])
+    with PolygonClient(settings().polygon_base_url, key) as client:
+        return [
+            {"ticker": ticker, "body": client.daily_summary(ticker, day)} for ticker in batch["tickers"]
+        ]
+
+
+@as_task
+def flatten_market_data(batch: Batch, answers: "list[Answer]") -> "pandas.DataFrame":
+    """Turn the answers into one row a ticker."""
+    from include.market.flatten import flatten
+
+    return flatten(answers, date.fromisoformat(batch["market_date"]))
+
+
+@as_task
+def transform_market_data(batch: Batch, rows: "pandas.DataFrame") -> "pandas.DataFrame":
+    """Add what is derived; gives the eight columns of the published table."""
+    from include.market.transform import transform
+
+    return transform(rows, date.fromisoformat(batch["market_date"]), batch["tickers"])
+
+
+@as_task
+def load_market_data(batch: Batch, rows: "pandas.DataFrame") -> int:
+    """Stage the rows under the run's batch_id, where readers do not see them; gives their number."""
+    from include.warehouse.load import load_batch
+
+    with connect(MARKET) as connection:
+        return load_batch(connection, TABLE, UUID(batch["batch_id"]), rows)
+
+
+@as_task
+def validate_market_data(batch: Batch, ti: Any) -> None:
+    """Run the gate on the staged batch; pushes its outcome, then fails at once if the gate closed."""
+    from include.quality import report
+    from include.quality.gate import gate
+
+    parameters = {
+        "market_dates": [date.fromisoformat(batch["market_date"])],
+        "tickers": batch["tickers"],
+    }
+    with (
+        connect(MARKET) as connection,
+        gate(connection, CHECKPOINT, UUID(batch["batch_id"]), parameters) as (outcome, site),
+    ):
+        page = report.publish(
+            site, settings().report_root, f"{CHECKPOINT}/{batch['market_date']}/{batch['batch_id']}"
+        )
+    # Pushed, not returned: a run whose gate closed shows its outcome, too.
+    ti.xcom_push(key="return_value", value={**outcome.summary(), "report": page})
+    outcome.log(f"{', '.join(batch['tickers'])} of {batch['market_date']}")
+    if outcome.verdict == "failed":
+        raise PermanentError(
+            f"The gate closed: nothing of batch {batch['batch_id']} is published, and "
+            f"market.{TABLE} holds what it held.\n{outcome.told('critical')}"
+        )
+
+
+@as_task
+def publish_market_data(batch: Batch) -> dict[str, Any]:
+    """Replace the day in the published table by the validated batch, in one transaction."""
+    from include.warehouse.publish import publish_market_day
+
+    day = date.fromisoformat(batch["market_date"])
+    with connect(MARKET) as connection:
+        rows = publish_market_day(connection, UUID(batch["batch_id"]), day)
+    return {
+        "object": f"market.{TABLE}",
+        "day": batch["market_date"],
+        "batch_id": batch["batch_id"],
+        "rows": rows,
+    }

@@ -1,0 +1,63 @@
+"""From flat rows to the rows that are loaded: the day's change, and nothing a column cannot represent."""
+
+import math
+from collections.abc import Iterable
+from datetime import date
+from numbers import Real
+
+import pandas as pd
+
+from include.market.errors import MarketDataInvalid, shown
+from include.market.flatten import FLAT_COLUMNS
+from include.market.params import MARKET_COLUMNS
+
+FIGURES = ("open_price", "high_price", "low_price", "close_price", "volume")
+
+
+def transform(frame: pd.DataFrame, market_date: date, tickers: list[str]) -> pd.DataFrame:
+    """The eight MARKET_COLUMNS, in their order, in a new frame; no figure is rounded.
+
+    `frame` is flatten's: market_date (datetime.date, the New York trading day), ticker, prices (US
+    dollars), volume (shares). Adds change, the close_price less the open_price. Raises
+    MarketDataInvalid, naming ticker, date and field, for a missing column, a row of another day or of a
+    ticker that was not asked for, and a figure that is no finite number. A ticker that was asked for
+    and is absent passes: that is the quality gate's to say.
+    """
+    for column in FLAT_COLUMNS:
+        if column not in frame.columns:
+            raise MarketDataInvalid(f"{shown(tickers)} on {market_date}: column {column} is missing")
+    _check_asked(frame, market_date, tickers)
+    for column in FIGURES:
+        _check_finite(column, frame["ticker"], frame[column], market_date)
+    result = frame.astype(dict.fromkeys(FIGURES, "float64"))
+    result["change"] = result["close_price"] - result["open_price"]
+    _check_finite("change", result["ticker"], result["change"], market_date)
+    return result[list(MARKET_COLUMNS)]
+
+
+def _check_asked(frame: pd.DataFrame, market_date: date, tickers: list[str]) -> None:
+    asked = set(tickers)
+    for ticker, day in zip(frame["ticker"], frame["market_date"], strict=True):
+        if not isinstance(ticker, str) or ticker not in asked:
+            raise MarketDataInvalid(
+                f"{market_date}: ticker is {shown(ticker)}, and only {shown(tickers)} were asked for"
+            )
+        if not isinstance(day, date) or day != market_date:
+            raise MarketDataInvalid(
+                f"{ticker} on {market_date}: market_date is {shown(day)}, not {market_date}"
+            )
+
+
+def _check_finite(column: str, tickers: Iterable[str], values: Iterable[object], market_date: date) -> None:
+    for ticker, value in zip(tickers, values, strict=True):
+        if not _is_finite(value):
+            raise MarketDataInvalid(
+                f"{ticker} on {market_date}: {column} is {shown(value)}, not a finite number"
+            )
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond the largest float
+        return False

@@ -1,0 +1,163 @@
+"""The gate: a Great Expectations checkpoint run on exactly one batch.
+
+Suites, validation definitions and checkpoints are the files of great_expectations/; which batch they see is
+written into a private copy of that folder, made for one run and thrown away.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import URL
+
+log = logging.getLogger(__name__)
+
+PROJECT = Path(__file__).resolve().parent.parent.parent / "great_expectations"
+SAMPLE = 10  # bad rows told in the log for one expectation
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One expectation that the batch did not meet."""
+
+    expectation: str
+    severity: str
+    observed: str
+    rows: list[object]
+
+    def __str__(self) -> str:
+        rows = "".join(f"\n    {_row(row)}" for row in self.rows)
+        return f"{self.severity}: {self.expectation}: observed {self.observed}{rows}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a gate found."""
+
+    checkpoint: str
+    passed: int
+    failures: list[Failure]
+
+    @property
+    def verdict(self) -> Literal["passed", "warned", "failed"]:
+        """`failed` closes the door; `warned` lets the batch through and says why it was noted."""
+        if any(failure.severity == "critical" for failure in self.failures):
+            return "failed"
+        return "warned" if self.failures else "passed"
+
+    def summary(self) -> dict[str, Any]:
+        """Give what a validate task pushes, but for the report's address."""
+        return {
+            "checkpoint": self.checkpoint,
+            "verdict": self.verdict,
+            "passed": self.passed,
+            "failed": len(self.failures),
+        }
+
+    def told(self, severity: str) -> str:
+        """Give the failures of one severity, as text with up to ten bad rows each."""
+        return "\n".join(str(failure) for failure in self.failures if failure.severity == severity)
+
+    def log(self, subject: str) -> None:
+        """Tell the verdict and every failure in the log."""
+        counted = f"{self.passed} of {self.passed + len(self.failures)} expectations"
+        log.info("Gate %s %s for %s: %s met", self.checkpoint, self.verdict, subject, counted)
+        for failure in self.failures:
+            log.log(logging.ERROR if failure.severity == "critical" else logging.WARNING, "%s", failure)
+
+
+@contextmanager
+def gate(
+    connection: psycopg.Connection[Any],
+    checkpoint: str,
+    batch_id: UUID,
+    parameters: Mapping[str, object],
+    project: Path = PROJECT,
+) -> Iterator[tuple[Outcome, Path]]:
+    """Run a checkpoint on one batch; gives its outcome and the folder of its Data Docs page.
+
+    `connection` says which warehouse, as whom; `parameters` fill each `$PARAMETER` of the suites. The folder
+    is there as long as the context is.
+    """
+    import great_expectations
+
+    with _private_copy(connection, batch_id, project) as folder:
+        context = great_expectations.get_context(mode="file", context_root_dir=folder)
+        result = context.checkpoints.get(checkpoint).run(expectation_parameters=dict(parameters))
+        outcome = _outcome(checkpoint, result)
+        context.build_data_docs()
+        yield outcome, folder / "uncommitted" / "report"
+
+
+@contextmanager
+def _private_copy(connection: psycopg.Connection[Any], batch_id: UUID, project: Path) -> Iterator[Path]:
+    with TemporaryDirectory(prefix="airlock-gate-") as temporary:  # only its owner may enter it
+        folder = Path(temporary) / "great_expectations"
+        shutil.copytree(project, folder, ignore=shutil.ignore_patterns("uncommitted"))
+        config = folder / "great_expectations.yml"
+        config.write_text(config.read_text().replace("{batch_id}", str(batch_id)))
+        uncommitted = folder / "uncommitted"
+        uncommitted.mkdir()
+        password_file = uncommitted / "pgpass"
+        password_file.touch(mode=0o600)
+        password = connection.info.password.replace("\\", "\\\\").replace(":", "\\:")
+        password_file.write_text(f"*:*:*:*:{password}\n")
+        url = URL.create(
+            "postgresql+psycopg",
+            query={**connection.info.get_parameters(), "passfile": str(password_file)},
+        ).render_as_string()
+        # "$" starts a variable in this file.
+        (uncommitted / "config_variables.yml").write_text(
+            f"AIRLOCK_GATE_URL: '{url.replace('$', chr(92) + '$')}'\n"
+        )
+        yield folder
+
+
+def _outcome(checkpoint: str, result: Any) -> Outcome:
+    results = [each for run in result.run_results.values() for each in run.results]
+    if not results:
+        raise ValueError(f"Checkpoint {checkpoint} checked nothing: a gate without expectations stays shut.")
+    failures = [_failure(each) for each in results if not each.success]
+    return Outcome(checkpoint, passed=len(results) - len(failures), failures=failures)
+
+
+def _failure(result: Any) -> Failure:
+    config = result.expectation_config
+    raised = _exception(result.exception_info or {})
+    found = result.result or {}
+    rows = (
+        (found.get("details") or {}).get("unexpected_rows")
+        or found.get("unexpected_index_list")
+        or found.get("partial_unexpected_list")
+        or []
+    )
+    observed = found.get("observed_value", found.get("unexpected_count"))
+    return Failure(
+        expectation=config.description or config.type,
+        # GX reports an expectation that could not be evaluated as a mere failure: unknown is not good enough.
+        severity="critical" if raised else str(config.severity.value),
+        observed=f"an error: {raised}" if raised else str(observed),
+        rows=list(rows)[:SAMPLE],
+    )
+
+
+def _exception(info: Mapping[str, Any]) -> str | None:
+    """Give the message of an expectation that raised; GX tells it flat or by metric."""
+    entries = [info] if "raised_exception" in info else list(info.values())
+    for entry in entries:
+        if entry.get("raised_exception"):
+            return str(entry.get("exception_message"))
+    return None
+
+
+def _row(row: object) -> str:
+    if isinstance(row, Mapping):
+        return ", ".join(f"{column}={value}" for column, value in row.items())
+    return str(row)

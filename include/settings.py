@@ -1,0 +1,30 @@
+"""Every environment variable that Airlock reads, in one place."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What differs between one machine and a deployment, beside connections and variables."""
+
+    polygon_base_url: str
+    """POLYGON_BASE_URL: the market API. Massive (Polygon until October 2025) answers at both names."""
+    report_root: str
+    """AIRLOCK_REPORT_ROOT: a folder or object-storage URL for reports."""
+    database_url: str | None
+    """AIRLOCK_DATABASE_URL: an admin's URL of a Postgres server to use instead of the embedded one; local only."""
+    xcom_root: str | None
+    """AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH: where Airflow keeps large values between tasks."""
+
+
+def settings() -> Settings:
+    """Read the settings from the environment now, so that a changed environment is seen."""
+    home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+    return Settings(
+        polygon_base_url=os.environ.get("POLYGON_BASE_URL") or "https://api.massive.com",
+        report_root=os.environ.get("AIRLOCK_REPORT_ROOT") or (home / "reports").as_uri(),
+        database_url=os.environ.get("AIRLOCK_DATABASE_URL") or None,
+        xcom_root=os.environ.get("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH") or None,
+    )

@@ -1,0 +1,19 @@
+-- One publisher of a day at a time: without it, two that delete and insert at once collide on the key.
+SELECT pg_advisory_xact_lock(hashtextextended('market.transformed_market_data/' || %(market_date)s::date, 0));
+
+DELETE FROM market.transformed_market_data
+WHERE market_date = %(market_date)s;
+
+INSERT INTO market.transformed_market_data
+(market_date, ticker, open_price, high_price, low_price, close_price, change, volume)
+SELECT
+    market_date,
+    ticker,
+    open_price,
+    high_price,
+    low_price,
+    close_price,
+    change,
+    volume
+FROM market_staging.transformed_market_data
+WHERE batch_id = %(batch_id)s;

@@ -1,0 +1,21 @@
+"""The one place where a warehouse connection is opened by its Airflow name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+MARKET = "postgres_market_conn"
+DAILY_OPERATIONS = "postgres_daily_operational_conn"
+ADMIN = "postgres_admin_conn"
+READER = "postgres_reader_conn"
+
+
+@contextmanager
+def connect(conn_id: str) -> Iterator[psycopg.Connection[Any]]:
+    """Open an Airflow connection as one transaction: committed at the end, rolled back on an error, closed."""
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    with PostgresHook(postgres_conn_id=conn_id).get_conn() as connection:
+        yield connection

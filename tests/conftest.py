@@ -1,0 +1,66 @@
+"""What all tests share: one embedded Postgres a session, and a migrated warehouse of its own for each test."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from include.warehouse.migrate import migrate
+from include.warehouse.roles import APP, READER
+from local.postgres import Login, embedded
+from local.state import State
+
+TEMPLATE = "warehouse_template"
+
+
+@pytest.fixture(scope="session")
+def state() -> Iterator[State]:
+    """Give the tests' own platform state: a platform of the developer's may be running beside them."""
+    # Not pytest's tmp_path: root's is closed to the user that Postgres then runs as.
+    with TemporaryDirectory(prefix="airlock tests ") as folder:
+        Path(folder).chmod(0o755)
+        yield State(Path(folder))
+
+
+@pytest.fixture(scope="session")
+def postgres(state: State) -> Iterator[Login]:
+    """Run the embedded server with a migrated template database."""
+    with embedded(state) as admin:
+        with admin.connect(autocommit=True) as connection:
+            connection.execute(sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
+        migrate(
+            replace(admin, dbname=TEMPLATE).connect,
+            {APP: state.secrets[APP], READER: state.secrets[READER]},
+        )
+        yield admin
+
+
+@pytest.fixture
+def warehouse(postgres: Login) -> Iterator[Login]:
+    """Give the admin's login to a migrated warehouse that is this test's own."""
+    name = f"warehouse_{uuid4().hex}"
+    with postgres.connect(autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+        )
+        yield replace(postgres, dbname=name)
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def app(warehouse: Login, state: State) -> Iterator[psycopg.Connection[Any]]:
+    """Connect to the test's warehouse as the DAGs do."""
+    with warehouse.as_role(APP, state.secrets[APP], warehouse.dbname).connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def repository() -> Path:
+    """Give the root of the checkout."""
+    return Path(__file__).resolve().parent.parent
