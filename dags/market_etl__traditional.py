@@ -33,36 +33,36 @@ with DAG(
     tags=["market", "traditional"],
 ):
     start = PythonOperator(task_id="start", python_callable=tasks.open_batch)
-    extract = PythonOperator(
+    extract_market_data = PythonOperator(
         task_id="extract_market_data",
         python_callable=tasks.extract_market_data,
         op_kwargs={"batch": start.output},
     )
-    flatten = PythonOperator(
+    flatten_market_data = PythonOperator(
         task_id="flatten_market_data",
         python_callable=tasks.flatten_market_data,
-        op_kwargs={"batch": start.output, "answers": extract.output},
+        op_kwargs={"batch": start.output, "answers": extract_market_data.output},
     )
-    transform = PythonOperator(
+    transform_market_data = PythonOperator(
         task_id="transform_market_data",
         python_callable=tasks.transform_market_data,
-        op_kwargs={"batch": start.output, "rows": flatten.output},
+        op_kwargs={"batch": start.output, "rows": flatten_market_data.output},
     )
-    load = PythonOperator(
+    load_market_data = PythonOperator(
         task_id="load_market_data",
         python_callable=tasks.load_market_data,
-        op_kwargs={"batch": start.output, "rows": transform.output},
+        op_kwargs={"batch": start.output, "rows": transform_market_data.output},
     )
-    validate = PythonOperator(
+    validate_market_data = PythonOperator(
         task_id="validate_market_data",
         python_callable=tasks.validate_market_data,
         op_kwargs={"batch": start.output},
     )
-    publish = PythonOperator(
+    publish_market_data = PythonOperator(
         task_id="publish_market_data",
         python_callable=tasks.publish_market_data,
         op_kwargs={"batch": start.output},
     )
     end = EmptyOperator(task_id="end")
 
-    load >> validate >> publish >> end
+    load_market_data >> validate_market_data >> publish_market_data >> end

@@ -4,7 +4,6 @@ import argparse
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from datetime import UTC, date, datetime
@@ -82,7 +81,7 @@ def _demo(state: State, console: Console, api: str, asked: str) -> int:
     ok = all(result.ok for result in results)
     if ok:
         console.print(
-            "\nLook at the rows: make sql Q=\"select * from market.transformed_market_data\"\n"
+            '\nLook at the rows: make sql Q="select * from market.transformed_market_data"\n'
             "Look around in Airflow: make up"
         )
     return 0 if ok else FAILED

@@ -25,7 +25,14 @@ _FOREIGN = ("AIRFLOW", "PG", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOM
 
 
 def environment(
-    state: State, metadata: Login, warehouse: Login, *, market_api: str, api_key: str, schedule: bool, port: int
+    state: State,
+    metadata: Login,
+    warehouse: Login,
+    *,
+    market_api: str,
+    api_key: str,
+    schedule: bool,
+    port: int,
 ) -> dict[str, str]:
     """Give the environment in which every Airflow process runs.
 
@@ -118,9 +125,7 @@ def migrate_metadata(metadata: Login, env: Mapping[str, str]) -> None:
         if done.returncode:
             raise LocalError(f"Airflow's metadata could not be migrated:\n{(done.stdout + done.stderr)[-3000:]}")
         connection.execute(
-            sql.SQL("comment on database {} is {}").format(
-                sql.Identifier(metadata.dbname), sql.Literal(wanted)
-            )
+            sql.SQL("comment on database {} is {}").format(sql.Identifier(metadata.dbname), sql.Literal(wanted))
         )
 
 

@@ -113,8 +113,8 @@ def show(console: Console, platform: Platform, results: Sequence[Result], title:
         for task in result.tasks:
             if task.state == "failed":
                 console.print(f"\n[red]{result.run.dag_id}.{task.task_id} failed:[/red]")
-                for line in platform.airflow.errors(result.run.dag_id, result.run.run_id, task.task_id):
-                    console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+                why = platform.airflow.failure(result.run.dag_id, result.run.run_id, task)
+                console.print(why or "its log says no more", markup=False, soft_wrap=True)
 
 
 def _progress(tasks: dict[str, list[TaskState]]) -> Table:

@@ -28,8 +28,8 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.exceptions import HTTPException as FrameworkHTTPException
 
-API_KEY = "airlock-replay"
-DATA = Path(__file__).parent / "data" / "stocks_daily_2023.csv"
+from local.prices import DATA, REPLAY_KEY
+
 FIGURES = ["open", "high", "low", "close", "volume"]
 HEADER = ["market_date", "ticker", *FIGURES]
 
@@ -108,9 +108,9 @@ def create_app(data: Path, requests_per_minute: int | None = None) -> FastAPI:
         return JSONResponse(error.detail, error.status_code)
 
     async def admit(request: Request) -> None:
-        if request.headers.get("authorization") != f"Bearer {API_KEY}":
+        if request.headers.get("authorization") != f"Bearer {REPLAY_KEY}":
             raise refusal(401, "ERROR", error="Unknown API Key")
-        if limit and not limiter.hit(limit, API_KEY):
+        if limit and not limiter.hit(limit, REPLAY_KEY):
             text = f"You've exceeded the maximum requests per minute ({limit.amount}): wait, then ask again."
             raise refusal(429, "ERROR", error=text)  # no Retry-After: the real service does not promise one
 
@@ -147,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m local.market_api",
         description="Replay the market API from a CSV file, on 127.0.0.1.",
-        epilog=f'The only API key it takes is "{API_KEY}"; the key is public and guards nothing.',
+        epilog=f'The only API key it takes is "{REPLAY_KEY}"; the key is public and guards nothing.',
     )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--data", type=Path, default=DATA, help="another CSV file than the bundled one")

@@ -21,7 +21,7 @@ from local import airflow_stack
 from local.postgres import Login, ensure_database, ensure_role, server
 from local.prices import REPLAY_KEY
 from local.processes import MARK, free_port, running, stop_marked, wait_until
-from local.state import ROOT, LocalError, State
+from local.state import ROOT, State
 from scripts.airflow_api import AirflowApi
 
 WAREHOUSE = "warehouse"
@@ -46,7 +46,13 @@ class Platform:
 
 @contextmanager
 def platform(
-    state: State, console: Console, *, api: ApiChoice, api_key: str, schedule: bool, prices: Path | None = None
+    state: State,
+    console: Console,
+    *,
+    api: ApiChoice,
+    api_key: str,
+    schedule: bool,
+    prices: Path | None = None,
 ) -> Iterator[Platform]:
     """Start everything in order, and stop all of it at the end, however the end comes.
 

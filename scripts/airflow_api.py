@@ -1,7 +1,5 @@
 """The part of Airflow's REST API (v2) that the demo and the workflows use."""
 
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,6 +22,7 @@ class TaskState:
 
     task_id: str
     state: str | None
+    try_number: int
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class AirflowApi:
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
         """Give the states of a run's tasks."""
         found = self._get(f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances", limit=1000)
-        return [TaskState(each["task_id"], each["state"]) for each in found["task_instances"]]
+        return [TaskState(each["task_id"], each["state"], each["try_number"]) for each in found["task_instances"]]
 
     def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """Give what a task returned, or None when it returned nothing."""
@@ -98,21 +97,20 @@ class AirflowApi:
                 return None
             raise
 
-    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> list[dict[str, Any]]:
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[dict[str, Any]]:
         """Give the entries of a task's log: `event`, `level` and more."""
         path = f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/logs/{try_number}"
         return [entry for entry in self._get(path, full_content="true")["content"] if isinstance(entry, dict)]
 
-    def watch(
-        self, dag_id: str, run_id: str, every: float = 0.5, pause: Callable[[float], None] = time.sleep
-    ) -> Iterator[tuple[RunState, list[TaskState]]]:
-        """Give a run's state again and again, at last when it has finished."""
-        while True:
-            run = self.run(dag_id, run_id)
-            yield run, self.tasks(dag_id, run_id)
-            if run.state in FINISHED:
-                return
-            pause(every)
+    def failure(self, dag_id: str, run_id: str, task: TaskState) -> str | None:
+        """Give the message of the exception that ended a task's last try, or None when its log has none."""
+        raised = [
+            detail
+            for entry in self.log(dag_id, run_id, task.task_id, task.try_number)
+            for detail in entry.get("error_detail") or []
+            if not detail["is_cause"]
+        ]
+        return f"{raised[-1]['exc_type']}: {raised[-1]['exc_value']}" if raised else None
 
     def _get(self, path: str, **params: Any) -> dict[str, Any]:
         return self._request("GET", path, params=params)

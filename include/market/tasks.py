@@ -70,9 +70,7 @@ def extract_market_data(batch: Batch) -> "list[Answer]":
         )
     day = date.fromisoformat(batch["market_date"])
     with PolygonClient(settings().polygon_base_url, key) as client:
-        return [
-            {"ticker": ticker, "body": client.daily_summary(ticker, day)} for ticker in batch["tickers"]
-        ]
+        return [{"ticker": ticker, "body": client.daily_summary(ticker, day)} for ticker in batch["tickers"]]
 
 
 @as_task
@@ -114,9 +112,7 @@ def validate_market_data(batch: Batch, ti: Any) -> None:
         connect(MARKET) as connection,
         gate(connection, CHECKPOINT, UUID(batch["batch_id"]), parameters) as (outcome, site),
     ):
-        page = report.publish(
-            site, settings().report_root, f"{CHECKPOINT}/{batch['market_date']}/{batch['batch_id']}"
-        )
+        page = report.publish(site, settings().report_root, f"{CHECKPOINT}/{batch['market_date']}/{batch['batch_id']}")
     # Pushed, not returned: a run whose gate closed shows its outcome, too.
     ti.xcom_push(key="return_value", value={**outcome.summary(), "report": page})
     outcome.log(f"{', '.join(batch['tickers'])} of {batch['market_date']}")

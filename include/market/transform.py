@@ -43,17 +43,13 @@ def _check_asked(frame: pd.DataFrame, market_date: date, tickers: list[str]) -> 
                 f"{market_date}: ticker is {shown(ticker)}, and only {shown(tickers)} were asked for"
             )
         if not isinstance(day, date) or day != market_date:
-            raise MarketDataInvalid(
-                f"{ticker} on {market_date}: market_date is {shown(day)}, not {market_date}"
-            )
+            raise MarketDataInvalid(f"{ticker} on {market_date}: market_date is {shown(day)}, not {market_date}")
 
 
 def _check_finite(column: str, tickers: Iterable[str], values: Iterable[object], market_date: date) -> None:
     for ticker, value in zip(tickers, values, strict=True):
         if not _is_finite(value):
-            raise MarketDataInvalid(
-                f"{ticker} on {market_date}: {column} is {shown(value)}, not a finite number"
-            )
+            raise MarketDataInvalid(f"{ticker} on {market_date}: {column} is {shown(value)}, not a finite number")
 
 
 def _is_finite(value: object) -> bool:

@@ -114,9 +114,7 @@ def _private_copy(connection: psycopg.Connection[Any], batch_id: UUID, project: 
             query={**connection.info.get_parameters(), "passfile": str(password_file)},
         ).render_as_string()
         # "$" starts a variable in this file.
-        (uncommitted / "config_variables.yml").write_text(
-            f"AIRLOCK_GATE_URL: '{url.replace('$', chr(92) + '$')}'\n"
-        )
+        (uncommitted / "config_variables.yml").write_text(f"AIRLOCK_GATE_URL: '{url.replace('$', chr(92) + '$')}'\n")
         yield folder
 
 

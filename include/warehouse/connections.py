@@ -15,7 +15,14 @@ READER = "postgres_reader_conn"
 @contextmanager
 def connect(conn_id: str) -> Iterator[psycopg.Connection[Any]]:
     """Open an Airflow connection as one transaction: committed at the end, rolled back on an error, closed."""
+    with opened(conn_id) as connection:
+        yield connection
+
+
+def opened(conn_id: str) -> psycopg.Connection[Any]:
+    """Open an Airflow connection; the caller commits and closes it."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    with PostgresHook(postgres_conn_id=conn_id).get_conn() as connection:
-        yield connection
+    connection = PostgresHook(postgres_conn_id=conn_id).get_conn()
+    assert isinstance(connection, psycopg.Connection)  # noqa: S101 - psycopg2 only without SQLAlchemy 2
+    return connection

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
 STAGING = "market_staging"
 
 
-def load_batch(
-    connection: psycopg.Connection[Any], table: str, batch_id: UUID, frame: "pandas.DataFrame"
-) -> int:
+def load_batch(connection: psycopg.Connection[Any], table: str, batch_id: UUID, frame: "pandas.DataFrame") -> int:
     """COPY a frame into `market_staging.<table>` under its batch_id; gives the number of rows.
 
     The frame's columns are the table's, without batch_id. A batch that is loaded again replaces itself, so a

@@ -18,9 +18,7 @@ def publish_market_day(connection: psycopg.Connection[Any], batch_id: UUID, mark
     """
     # Several statements with bound values in one file need client-side binding.
     with psycopg.ClientCursor(connection) as cursor:
-        cursor.execute(
-            queries.read("market/publish_day"), {"batch_id": batch_id, "market_date": market_date}
-        )
+        cursor.execute(queries.read("market/publish_day"), {"batch_id": batch_id, "market_date": market_date})
         while cursor.nextset():
             pass
         rows = cursor.rowcount

@@ -15,6 +15,4 @@ def set_password(connection: psycopg.Connection[Any], role: str, password: str) 
     What travels is the SCRAM verifier, made here: the server may log the statement, and then logs no password.
     """
     verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-    connection.execute(
-        sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(verifier))
-    )
+    connection.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(verifier)))

@@ -16,7 +16,6 @@ def migrate() -> list[str]:
 
     Fails without retrying when the connections do not name one and the same database.
     """
-    from airflow.providers.postgres.hooks.postgres import PostgresHook
     from airflow.sdk import Connection
     from airflow.sdk.exceptions import AirflowNotFoundException
 
@@ -43,11 +42,9 @@ def migrate() -> list[str]:
                     f"{getattr(admin, part)!r}: all of them must name the one warehouse database."
                 )
         if connection.login != role:
-            raise PermanentError(
-                f"Connection {conn_id} logs in as {connection.login!r}: it must be the role {role}."
-            )
+            raise PermanentError(f"Connection {conn_id} logs in as {connection.login!r}: it must be the role {role}.")
         if passwords.setdefault(role, connection.password or "") != connection.password:
             raise PermanentError(f"Connection {conn_id} has another password for {role} than the others.")
-    applied = migrations.migrate(PostgresHook(postgres_conn_id=connections.ADMIN).get_conn, passwords)
+    applied = migrations.migrate(lambda: connections.opened(connections.ADMIN), passwords)
     log.info("Applied: %s", ", ".join(applied) or "nothing, the warehouse was up to date")
     return applied

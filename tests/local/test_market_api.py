@@ -17,7 +17,8 @@ from polygon import BadResponse, RESTClient  # type: ignore[import-untyped]
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 from urllib3.exceptions import MaxRetryError
 
-from local.market_api import API_KEY, DATA, main
+from local.market_api import main
+from local.prices import DATA, REPLAY_KEY
 
 COMMAND = [sys.executable, "-m", "local.market_api"]
 HEADER = "market_date,ticker,open,high,low,close,volume"
@@ -25,7 +26,7 @@ OPEN_CLOSE = "/v1/open-close/AAPL/2023-08-01"
 GROUPED = "/v2/aggs/grouped/locale/us/market/stocks"
 
 
-def ask(base: str, path: str, authorization: str | None = f"Bearer {API_KEY}") -> requests.Response:
+def ask(base: str, path: str, authorization: str | None = f"Bearer {REPLAY_KEY}") -> requests.Response:
     headers = {"Authorization": authorization} if authorization else {}
     return requests.get(base + path, headers=headers, timeout=10)
 
@@ -40,9 +41,7 @@ def serve(*options: str) -> Iterator[str]:
     with subprocess.Popen([*COMMAND, "--port", str(port), *options]) as server:
         try:
             refused = retry_if_exception_type(requests.ConnectionError)
-            for attempt in Retrying(
-                retry=refused, wait=wait_fixed(0.1), stop=stop_after_delay(60), reraise=True
-            ):
+            for attempt in Retrying(retry=refused, wait=wait_fixed(0.1), stop=stop_after_delay(60), reraise=True):
                 with attempt:
                     assert server.poll() is None, f"the replay ended with status {server.returncode}"
                     assert ask(base, "/healthz", None).status_code == 200
@@ -59,7 +58,7 @@ def base() -> Iterator[str]:
 
 @pytest.fixture
 def client(base: str) -> RESTClient:
-    return RESTClient(api_key=API_KEY, base=base)
+    return RESTClient(api_key=REPLAY_KEY, base=base)
 
 
 def test_open_close_has_the_figures_of_the_file(base: str) -> None:
@@ -86,9 +85,7 @@ def test_every_row_of_the_file_is_served_unchanged(base: str) -> None:
         for row in ask(base, f"{GROUPED}/{day}").json()["results"]
     ]
     figures = ("open", "high", "low", "close", "volume")
-    assert served == [
-        (row["market_date"], row["ticker"], *(float(row[name]) for name in figures)) for row in rows
-    ]
+    assert served == [(row["market_date"], row["ticker"], *(float(row[name]) for name in figures)) for row in rows]
 
 
 def test_grouped_counts_its_rows_and_says_what_was_adjusted(base: str) -> None:
@@ -156,7 +153,7 @@ def test_a_future_date_is_forbidden(base: str, prefix: str) -> None:
     assert answer.json()["message"] == "Your plan doesn't include this data timeframe"
 
 
-@pytest.mark.parametrize("authorization", [None, "Bearer wrong", API_KEY])
+@pytest.mark.parametrize("authorization", [None, "Bearer wrong", REPLAY_KEY])
 @pytest.mark.parametrize("path", [OPEN_CLOSE, f"{GROUPED}/not-a-date"])
 def test_without_the_key_nothing_else_is_looked_at(base: str, path: str, authorization: str | None) -> None:
     answer = ask(base, path, authorization)
@@ -216,7 +213,7 @@ def test_the_limit_counts_what_the_key_asked_and_nothing_else() -> None:
         assert ask(base, OPEN_CLOSE, "Bearer wrong").status_code == 401  # the key comes before the limit
         assert ask(base, "/healthz").status_code == 200
         with pytest.raises(MaxRetryError, match="429"):
-            RESTClient(api_key=API_KEY, base=base, retries=0).get_grouped_daily_aggs("2023-08-01")
+            RESTClient(api_key=REPLAY_KEY, base=base, retries=0).get_grouped_daily_aggs("2023-08-01")
 
 
 def test_another_file_is_served_as_it_is_however_odd_its_figures(tmp_path: Path) -> None:
@@ -269,7 +266,7 @@ def test_a_file_it_cannot_read_ends_it_with_one_line(
 
 def test_help_names_the_key() -> None:
     told = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=60, check=True)
-    assert API_KEY in told.stdout
+    assert REPLAY_KEY in told.stdout
 
 
 def test_the_bundled_file_has_every_session_once_and_sane_prices() -> None:

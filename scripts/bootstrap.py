@@ -1,0 +1,125 @@
+"""From a bare clone to the locked environment in .venv, and back: `python3 scripts/bootstrap.py install | clean`.
+
+The only script that runs on the machine's own Python, before anything is installed: standard library only,
+and no syntax that an older Python could not read, so that it can say which one is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STATE = ROOT / ".airlock"
+UV = "uv==0.13.9"  # reads uv.lock; kept by Astral
+CACHES = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache")
+
+
+def install() -> None:
+    """Bring .venv to what uv.lock says; does nothing when it is there already."""
+    if not (3, 11) <= sys.version_info[:2] < (3, 14):
+        found = "{}.{}".format(*sys.version_info)
+        stop(f"Airlock needs Python 3.11, 3.12 or 3.13, not {found}: name one, as in make demo PYTHON=python3.12")
+    stamp = VENV / "airlock-installed"
+    wanted = fingerprint()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    started = time.monotonic()
+    print("Installing the locked environment into .venv (once; a minute or so) ...", flush=True)
+    uv = uv_command()
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    run([*uv, "sync", "--frozen", "--compile-bytecode", "--python", sys.executable, *quiet], "uv sync")
+    stamp.write_text(wanted)
+    print(f"  done in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def fingerprint() -> str:
+    """Say what .venv depends on: the lock, the interpreter and where the clone lies."""
+    parts = [(ROOT / name).read_bytes() for name in ("uv.lock", "pyproject.toml")]
+    return hashlib.sha256(b"".join([*parts, sys.version.encode(), str(ROOT).encode()])).hexdigest()
+
+
+def uv_command() -> list[Path]:
+    """Give the command of a uv of our own, installed into the clone with pip or with venv, whichever is there."""
+    folder = STATE / "uv"
+    done = folder / UV
+    pip = [sys.executable, "-m", "pip"]
+    install_uv = ["install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", UV]
+    if not done.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        if works([*pip, "--version"]):
+            run([*pip, *install_uv, "--target", folder / "lib"], "pip install uv")
+        elif works([sys.executable, "-c", "import ensurepip"]):
+            run([sys.executable, "-m", "venv", folder / "venv"], "python3 -m venv")
+            run([folder / "venv" / "bin" / "python", "-m", "pip", *install_uv], "pip install uv")
+        else:
+            stop("Python has neither pip nor venv: install the package python3-venv (or python3-pip).")
+        done.touch()
+    found = [path for path in (folder / "lib" / "bin" / "uv", folder / "venv" / "bin" / "uv") if path.exists()]
+    return [found[0]]
+
+
+def run(command: Sequence[str | Path], name: str) -> None:
+    """Run a command with nothing written outside the clone; end with its own message when it fails."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    env = {
+        **kept,
+        "PIP_USER": "0",  # a user's setting that forbids --target
+        "PIP_REQUIRE_VIRTUALENV": "0",
+        "UV_CACHE_DIR": str(STATE / "cache" / "uv"),
+        "UV_PROJECT_ENVIRONMENT": str(VENV),
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
+    result = subprocess.run([str(part) for part in command], cwd=str(ROOT), env=env, check=False)
+    if result.returncode:
+        stop(f"{name} failed (see above). Is the package index reachable?")
+
+
+def works(command: Sequence[str]) -> bool:
+    """Tell whether a command succeeds."""
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def clean() -> None:
+    """Stop what runs and remove everything that running made, so that a bare clone is left."""
+    python = VENV / "bin" / "python"
+    if python.exists() and STATE.exists():
+        subprocess.run([str(python), "-m", "local", "down"], cwd=str(ROOT), check=False)
+    elsewhere = STATE / "postgres" / "elsewhere"
+    if elsewhere.exists():
+        remove(Path(elsewhere.read_text()))
+    remove(STATE)
+    remove(VENV)
+    for name in CACHES:
+        for folder in ROOT.rglob(name):
+            remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder that may be missing."""
+    try:
+        shutil.rmtree(str(folder))
+    except FileNotFoundError:
+        pass
+    except PermissionError as error:
+        stop(f"Cannot remove {error.filename}: was it made by root? Then run make clean as root.")
+
+
+def stop(message: str) -> NoReturn:
+    """End with one line for a person."""
+    sys.exit("airlock: " + message)
+
+
+if __name__ == "__main__":
+    commands = {"install": install, "clean": clean}
+    if len(sys.argv) != 2 or sys.argv[1] not in commands:
+        sys.exit("usage: bootstrap.py " + "|".join(commands))
+    commands[sys.argv[1]]()
