@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -78,6 +79,8 @@ def run(command: Sequence[str | Path], name: str) -> None:
         "UV_PROJECT_ENVIRONMENT": str(VENV),
         "UV_PYTHON_DOWNLOADS": "never",
     }
+    if ssl.get_default_verify_paths().cafile:  # as pip does: a company's own authority is in the system's store
+        env.setdefault("UV_SYSTEM_CERTS", "true")
     result = subprocess.run([str(part) for part in command], cwd=str(ROOT), env=env, check=False)
     if result.returncode:
         stop(f"{name} failed (see above). Is the package index reachable?")

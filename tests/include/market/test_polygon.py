@@ -225,9 +225,7 @@ def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
         (204, b"", "answered 204"),
     ],
 )
-def test_a_refusal_is_told_in_the_words_of_the_service(
-    service: Service, status: int, body: bytes, said: str
-) -> None:
+def test_a_refusal_is_told_in_the_words_of_the_service(service: Service, status: int, body: bytes, said: str) -> None:
     service.play((status, {}, body))
     with pytest.raises(MarketApiRefused) as refusal:
         service.summary()
