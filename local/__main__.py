@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 
 from rich.console import Console
 
-from include.errors import AirlockError
+from include.errors import AirlockError, PermanentError
 from include.market.calendar import check_completed, closed_reason, last_completed_session
 from include.market.params import parse_market_date
 from include.settings import settings
@@ -61,7 +61,10 @@ def main() -> int:
 def _demo(state: State, console: Console, api: str, asked: str) -> int:
     choice, key = _api(api)
     now = datetime.now(UTC)
-    day = parse_market_date(asked) or (DEMO_DAY if choice == "replay" else last_completed_session(now))
+    try:
+        day = parse_market_date(asked) or (DEMO_DAY if choice == "replay" else last_completed_session(now))
+    except PermanentError:
+        raise AirlockError(f"DATE={asked}: write a day as YYYY-MM-DD, such as DATE={DEMO_DAY}") from None
     check_completed(day, now)
     if reason := closed_reason(day):
         raise AirlockError(f"Nothing to load: {reason}. Choose another DATE.")

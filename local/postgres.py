@@ -199,6 +199,10 @@ class _Place:
             folder = Path(tempfile.mkdtemp(prefix="airlock-postgres-", dir="/var/tmp"))
             folder.chmod(0o755)
             write_private(note, str(folder))
+            print(
+                f"  Postgres may not run as root, and user {self.user} cannot enter {note.parent}:\n"
+                f"  its data is kept in {folder} (make clean removes it)."
+            )
         folder = Path(note.read_text())
         site = folder / "programs"
         if not (site / "complete").exists():
@@ -206,10 +210,6 @@ class _Place:
             if _LIBRARIES.exists():
                 shutil.copytree(_LIBRARIES, site / _LIBRARIES.name, dirs_exist_ok=True)
             (site / "complete").touch()
-        print(
-            f"  Postgres may not run as root, and user {self.user} cannot enter {note.parent}:\n"
-            f"  its data is kept in {folder} (make clean removes it)."
-        )
         return replace(self, bin=site / "package" / _INSTALL.name / "bin", data=folder / "data")
 
     def run(self, program: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

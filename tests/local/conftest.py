@@ -1,0 +1,47 @@
+"""A platform of the tests' own, and what finds its processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+import pytest
+
+from local.processes import MARK
+from local.state import ROOT, State
+
+
+@pytest.fixture
+def own_state() -> Iterator[State]:
+    """Give a state that only this test uses, in a path with a space."""
+    with TemporaryDirectory(prefix="airlock own ") as folder:
+        Path(folder).chmod(0o755)  # root's Postgres runs as another user, who must be able to enter
+        yield State(Path(folder) / "state")
+
+
+def command(state: State, *arguments: str) -> subprocess.Popen[str]:
+    """Start `python -m local ...` on a state of its own, as the Makefile does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "local", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "AIRLOCK_STATE_DIR": str(state.folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def processes_of(state: State) -> list[str]:
+    """Give the command lines of every process that belongs to a state's platform."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words, mark = process.cmdline(), process.environ().get(MARK)
+        except (psutil.Error, OSError):
+            continue
+        if mark == str(state.folder) or any(str(state.folder) in word for word in words):
+            found.append(" ".join(words))
+    return found
