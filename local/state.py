@@ -59,7 +59,9 @@ class State:
         path = self.folder / "secrets.json"
         if not path.exists():
             names = ("postgres", "airlock_app", "airlock_reader", "airlock_airflow", "jwt", "api")
-            write_private(path, json.dumps({name: secrets.token_urlsafe(48) for name in names}))
+            made = {name: secrets.token_urlsafe(48) for name in names}
+            made["fernet"] = secrets.token_urlsafe(32) + "="  # 32 bytes, padded: the form that Fernet wants
+            write_private(path, json.dumps(made))
         return dict(json.loads(path.read_text()))
 
     @contextmanager

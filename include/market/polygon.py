@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from urllib3.exceptions import HTTPError
 
 from include.market.errors import (
     MarketApiRefused,
@@ -22,6 +23,7 @@ from include.market.errors import (
 log = logging.getLogger(__name__)
 
 TIMEOUTS = (5, 30)  # seconds to connect, and between two reads
+BODY_SECONDS = 60  # for a whole body
 BODY_LIMIT = 1_000_000  # bytes; a daily summary has about 200
 ATTEMPTS = 3  # when the service fails
 RATE_LIMIT_WAIT = 15.0  # seconds, when the service names none; the free plan allows 5 requests a minute
@@ -106,7 +108,7 @@ class PolygonClient:
             # No redirects: the key goes to the configured address and nowhere else.
             with self._session.get(url, timeout=TIMEOUTS, allow_redirects=False, stream=True) as response:
                 body = _read(response)
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             said = f"{what}: {type(error).__name__}: {self._redacted(str(error))}"
             if isinstance(error, ValueError):  # how requests says that the URL is none
                 raise MarketApiRefused(f"{said}: check POLYGON_BASE_URL") from None
@@ -143,12 +145,17 @@ class PolygonClient:
 
 
 def _read(response: requests.Response) -> bytes:
-    """The body, or the beginning of it that already shows that it is too large."""
-    body = b""
-    for chunk in response.iter_content(65_536):
+    """The body, or the beginning of it that already shows that it is too large.
+
+    Raises requests' Timeout when it trickles in for too long, which the timeout between two reads does not see.
+    """
+    body, deadline = b"", time.monotonic() + BODY_SECONDS
+    while chunk := response.raw.read1(65_536, decode_content=True):
         body += chunk
         if len(body) > BODY_LIMIT:
             break
+        if time.monotonic() > deadline:
+            raise requests.Timeout(f"the body was not complete after {BODY_SECONDS} s")
     return body
 
 

@@ -17,7 +17,7 @@ from local import demo
 from local.platform import Platform, platform
 from local.prices import DATA
 from local.state import State
-from scripts.airflow_api import AirflowApiError, RunState
+from scripts.airflow_api import AirflowApiError
 from tests.local.conftest import command, processes_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -108,9 +108,7 @@ def test_running_a_day_again_replaces_it(running: Platform, good: list[demo.Resu
 
 def test_one_bad_row_keeps_the_whole_batch_out(running: Platform) -> None:
     with running.admin.connect() as connection:
-        connection.execute(
-            "insert into market.transformed_market_data values (%s, 'AAPL', 1, 2, 1, 2, 1, 7)", [BAD]
-        )
+        connection.execute("insert into market.transformed_market_data values (%s, 'AAPL', 1, 2, 1, 2, 1, 7)", [BAD])
     results = run(running, {"market_date": BAD})
     for result in results:
         assert not result.ok

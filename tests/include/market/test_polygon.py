@@ -1,15 +1,17 @@
 import gzip
 import logging
-from collections.abc import Iterator
-from contextlib import suppress
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event
 
 import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
+from include.market import polygon
 from include.market.errors import (
     MarketApiRefused,
     MarketApiUnavailable,
@@ -32,13 +34,13 @@ LIMITED = b'{"status":"ERROR","error":"You\'ve exceeded the maximum requests per
 class Service:
     """A market API that plays scripted answers, the last one again and again."""
 
-    answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
+    answers: list[tuple[int, dict[str, str], bytes | Iterable[bytes]]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     authorized: list[str | None] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     url: str = ""
 
-    def play(self, *answers: tuple[int, dict[str, str], bytes]) -> None:
+    def play(self, *answers: tuple[int, dict[str, str], bytes | Iterable[bytes]]) -> None:
         self.answers = list(answers)
 
     def client(self, patience: float = 180.0, key: str = KEY) -> PolygonClient:
@@ -55,32 +57,19 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def service() -> Iterator[Service]:
-    script = Service()
+def service(httpserver: HTTPServer) -> Service:
+    script = Service(url=httpserver.url_for("").rstrip("/"))
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            script.asked.append(self.requestline.split()[1])  # self.path hides a double slash
-            script.authorized.append(self.headers["Authorization"])
-            status, headers, body = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(body))} | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            with suppress(ConnectionError):  # the client may have read as much as it wants
-                self.wfile.write(body)
+    def answer(request: Request) -> Response:
+        script.asked.append(request.environ["REQUEST_URI"])  # as it was sent: request.path is unquoted
+        script.authorized.append(request.headers.get("Authorization"))
+        status, headers, body = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+        response = Response(body, status, headers)
+        response.automatically_set_content_length = "Content-Length" not in headers
+        return response
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    script.url = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield script
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    httpserver.expect_request(re.compile("/.*")).respond_with_handler(answer)
+    return script
 
 
 def test_the_answer_comes_back_as_it_was_sent(service: Service) -> None:
@@ -276,3 +265,18 @@ def test_a_body_that_is_no_text_of_a_summary_is_refused(
 def test_a_body_of_the_largest_size_is_read_whole(service: Service) -> None:
     service.play((200, {}, b" " * 1_000_000))
     assert len(service.summary()) == 1_000_000
+
+
+def test_a_body_that_trickles_in_for_ever_is_given_up(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polygon, "BODY_SECONDS", 0.2)
+    pause = Event()
+
+    def trickle() -> Iterator[bytes]:
+        while not pause.wait(0.05):
+            yield b" "
+
+    service.play(*((200, {}, trickle()) for _ in range(polygon.ATTEMPTS)), (200, {}, SUMMARY))
+    with pytest.raises(MarketApiUnavailable, match=r"AAPL on 2023-08-01.*not complete after"):
+        service.summary()
+    pause.set()
+    assert len(service.asked) == polygon.ATTEMPTS

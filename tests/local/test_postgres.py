@@ -1,0 +1,169 @@
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+import psycopg
+import pytest
+
+from include.warehouse.roles import set_password
+from local.postgres import Login, embedded, ensure_database, ensure_role, server
+from local.state import LocalError, State
+from tests.local.conftest import processes_of
+
+
+def postmaster(state: State) -> psutil.Process:
+    """Find the server's first process: the one whose command line names the data folder."""
+    data = str(state.folder / "postgres" / "data")
+    (found,) = [each for each in psutil.process_iter() if data in _words(each)]
+    return found
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def kept(login: Login) -> list[tuple[object, ...]]:
+    with login.connect() as connection:
+        return connection.execute("select * from kept").fetchall()
+
+
+def fill(login: Login) -> None:
+    with login.connect() as connection:
+        connection.execute("create table kept as select 'a row' as row")
+
+
+def test_data_outlives_the_server(own_state: State) -> None:
+    with embedded(own_state) as login:
+        fill(login)
+    assert processes_of(own_state) == []
+    with embedded(own_state) as login:
+        assert kept(login) == [("a row",)]
+
+
+def test_a_server_killed_with_minus_9_recovers(own_state: State) -> None:
+    with embedded(own_state) as login:
+        fill(login)
+        postmaster(own_state).kill()
+    with embedded(own_state) as login:
+        assert kept(login) == [("a row",)]
+
+
+def test_a_server_left_behind_by_a_killed_run_is_replaced(own_state: State) -> None:
+    pid = os.fork()
+    if not pid:  # a run that is killed before it can stop its server
+        with embedded(own_state) as login:
+            fill(login)
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    left = postmaster(own_state)
+    with embedded(own_state) as login:
+        assert not left.is_running()
+        assert kept(login) == [("a row",)]
+
+
+def test_a_killed_first_start_does_no_harm(own_state: State) -> None:
+    draft = own_state.folder / "postgres" / "data.new"
+    draft.mkdir(parents=True)
+    (draft / "PG_VERSION").write_text("18\n")
+    with embedded(own_state) as login:
+        fill(login)
+
+
+def test_only_loopback_with_the_password_gets_in(own_state: State) -> None:
+    with embedded(own_state) as login:
+        listening = {connection.laddr.ip for connection in postmaster(own_state).net_connections("all")}
+        assert listening == {"127.0.0.1"}
+        for password in ("", "wrong"):
+            with pytest.raises(psycopg.OperationalError, match="password"):
+                replace(login, password=password).connect()
+        with login.connect() as connection:
+            assert connection.execute(
+                "select count(*) from pg_hba_file_rules where auth_method = 'trust'"
+            ).fetchone() == (0,)
+
+
+def test_a_server_that_cannot_start_says_why(own_state: State) -> None:
+    with embedded(own_state):
+        pass
+    (own_state.folder / "postgres" / "data" / "postgresql.conf").write_text("nonsense = 1\n")
+    with pytest.raises(LocalError, match="nonsense"), embedded(own_state):
+        pass
+
+
+def test_a_role_and_its_database_are_made_once(postgres: Login) -> None:
+    owner = postgres.as_role("somebody", "its: password", "somebodys")
+    for _ in range(2):
+        ensure_role(postgres, owner)
+        ensure_database(postgres, "somebodys", owner="somebody")
+    with owner.connect() as connection:
+        assert connection.execute(
+            "select pg_get_userbyid(datdba) from pg_database where datname = 'somebodys'"
+        ).fetchone() == ("somebody",)
+
+
+@pytest.fixture
+def owner_of_a_server(postgres: Login) -> Iterator[Login]:
+    login = postgres.as_role("limited", "p@ss/w:rd", "postgres")
+    with postgres.connect(autocommit=True) as connection:
+        connection.execute("create role limited login")
+        set_password(connection, login.user, login.password)
+        yield login
+        connection.execute("drop role limited")
+
+
+def url(login: Login, password: str) -> str:
+    return f"postgresql://{login.user}:{password}@{login.host}:{login.port}/postgres"
+
+
+def test_a_server_of_the_users_own_is_used_as_it_is(postgres: Login, own_state: State) -> None:
+    with server(own_state, url(postgres, postgres.password)) as login:
+        assert login == postgres
+    assert not own_state.folder.exists()
+
+
+def test_a_server_of_the_users_own_must_let_us_make_roles(owner_of_a_server: Login, own_state: State) -> None:
+    with (
+        pytest.raises(LocalError, match="ALTER ROLE limited CREATEROLE CREATEDB"),
+        server(own_state, url(owner_of_a_server, "p%40ss%2Fw%3Ard")),
+    ):
+        pass
+
+
+def test_a_url_that_does_not_work_is_told_without_its_password(postgres: Login, own_state: State) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        closed = replace(postgres, port=nobody.getsockname()[1])
+        for given in (
+            "postgresql//admin:hidden@host/db",
+            "postgresql://admin:hidden@host:port/db",
+            "host=127.0.0.1 password=hidden",
+            url(postgres, "hidden"),
+            url(closed, "hidden"),
+        ):
+            with pytest.raises(LocalError, match="AIRLOCK_DATABASE_URL") as refused, server(own_state, given):
+                pass
+            assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's Postgres runs as another user")
+def test_roots_closed_home_is_left_for_a_place_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with TemporaryDirectory() as closed:  # made for its owner only
+        state = State(Path(closed))
+        with embedded(state) as login:
+            fill(login)
+        place = (state.folder / "postgres" / "elsewhere").read_text()
+        assert place in capsys.readouterr().out
+        try:
+            with embedded(state) as login:
+                assert kept(login) == [("a row",)]
+        finally:
+            shutil.rmtree(place)

@@ -1,0 +1,75 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local.processes import MARK, free_port, running, stop_marked, wait_until
+from local.state import LocalError
+
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+)
+FORKING = (
+    "import subprocess, sys, time;"
+    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True);"
+    "print('up', flush=True); time.sleep(600)"
+)
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_process_is_stopped_at_the_end_and_has_written_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running(python("import time; print('up', flush=True); time.sleep(600)"), os.environ, log) as process:
+        wait_until(lambda: "up" in log.read_text(), "it", {log: process}, seconds=20)
+    assert process.returncode is not None
+
+
+def test_a_process_that_ends_too_early_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with (
+        running(python("import sys; print('because'); sys.exit(3)"), os.environ, log) as process,
+        pytest.raises(LocalError, match=r"(?s)The thing stopped with status 3.*because"),
+    ):
+        wait_until(lambda: False, "The thing", {log: process}, seconds=20)
+
+
+def test_waiting_ends(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with (
+        running(python("import time; print('busy', flush=True); time.sleep(600)"), os.environ, log) as process,
+        pytest.raises(LocalError, match="was not ready after"),
+    ):
+        wait_until(lambda: False, "The thing", {log: process}, seconds=0.3)
+
+
+def test_orphans_are_found_by_their_mark_wherever_they_went(tmp_path: Path) -> None:
+    mark = str(tmp_path)
+    with subprocess.Popen(python(FORKING), env={**os.environ, MARK: mark}, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        parent.stdout.readline()
+        (orphan,) = psutil.Process(parent.pid).children()
+        parent.kill()
+    other = subprocess.Popen(python(STUBBORN), env={**os.environ, MARK: mark + "x"}, stdout=subprocess.PIPE)
+    try:
+        assert stop_marked(mark) == 1
+        assert not orphan.is_running()
+        assert other.poll() is None, "another clone's processes are not ours"
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_a_taken_port_is_not_given() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert free_port(port) != port
+    assert free_port(port) == port

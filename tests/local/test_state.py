@@ -1,0 +1,55 @@
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from local.state import ROOT, LocalError, State
+
+HOLD = """
+import sys
+from pathlib import Path
+from local.state import State
+with State(Path(sys.argv[1])).running():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holding(state: State) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(state.folder)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_secrets_are_made_once_and_only_their_owner_can_read_them(own_state: State) -> None:
+    made = own_state.secrets
+    assert State(own_state.folder).secrets == made
+    assert len(set(made.values())) == len(made)
+    assert min(map(len, made.values())) >= 43
+    assert stat.S_IMODE((own_state.folder / "secrets.json").stat().st_mode) == 0o600
+
+
+def test_a_second_platform_is_refused_and_told_who_runs(own_state: State) -> None:
+    with holding(own_state) as holder:
+        assert own_state.holder() == holder.pid
+        with pytest.raises(LocalError, match=rf"already running \(process {holder.pid}\)"), own_state.running():
+            pass
+        holder.communicate()
+    assert own_state.holder() is None
+    with own_state.running():
+        pass
+
+
+def test_a_killed_holder_holds_no_longer(own_state: State) -> None:
+    with holding(own_state) as holder:
+        holder.kill()
+    with own_state.running():
+        pass
