@@ -295,7 +295,7 @@ def _start(place: _Place, state: State) -> tuple[Login, subprocess.Popen[bytes]]
             )
         try:
             while process.poll() is None and time.monotonic() < deadline:
-                if _answers(login):
+                if _answers(login, place.data):
                     return login, process
                 time.sleep(0.05)
         except BaseException:
@@ -310,10 +310,12 @@ def _start(place: _Place, state: State) -> tuple[Login, subprocess.Popen[bytes]]
         time.sleep(1)
 
 
-def _answers(login: Login) -> bool:
+def _answers(login: Login, data: Path) -> bool:
     try:
         login.connect().close()
-    except psycopg.OperationalError:
+    except psycopg.OperationalError as error:
+        if "password authentication failed" in str(error):
+            raise LocalError(f"{data} was made with another password: start anew with `make clean`.") from None
         return False
     return True
 

@@ -4,11 +4,13 @@ import csv
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from rich.console import Console
@@ -189,9 +191,7 @@ def test_nothing_runs_by_itself_and_nothing_listens_beyond_loopback(running: Pla
     assert listening == {"127.0.0.1"}
 
 
-def _family(pid: int) -> list[Any]:
-    import psutil
-
+def _family(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
@@ -249,8 +249,9 @@ def test_up_stays_until_down(own_state: State) -> None:
     assert processes_of(own_state) == []
 
 
-def _read_until(process: Any, text: str) -> str:
+def _read_until(process: subprocess.Popen[str], text: str) -> str:
     read = ""
+    assert process.stdout
     for line in process.stdout:
         read += line
         if text in line:

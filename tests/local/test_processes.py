@@ -10,9 +10,7 @@ import pytest
 from local.processes import MARK, free_port, running, stop_marked, wait_until
 from local.state import LocalError
 
-STUBBORN = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
-)
+SLEEPING = "import time; print('up', flush=True); time.sleep(600)"
 FORKING = (
     "import subprocess, sys, time;"
     "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True);"
@@ -26,7 +24,7 @@ def python(code: str) -> list[str]:
 
 def test_a_process_is_stopped_at_the_end_and_has_written_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with running(python("import time; print('up', flush=True); time.sleep(600)"), os.environ, log) as process:
+    with running(python(SLEEPING), os.environ, log) as process:
         wait_until(lambda: "up" in log.read_text(), "it", {log: process}, seconds=20)
     assert process.returncode is not None
 
@@ -43,7 +41,7 @@ def test_a_process_that_ends_too_early_is_told_with_the_end_of_its_log(tmp_path:
 def test_waiting_ends(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
-        running(python("import time; print('busy', flush=True); time.sleep(600)"), os.environ, log) as process,
+        running(python(SLEEPING), os.environ, log) as process,
         pytest.raises(LocalError, match="was not ready after"),
     ):
         wait_until(lambda: False, "The thing", {log: process}, seconds=0.3)
@@ -56,7 +54,7 @@ def test_orphans_are_found_by_their_mark_wherever_they_went(tmp_path: Path) -> N
         parent.stdout.readline()
         (orphan,) = psutil.Process(parent.pid).children()
         parent.kill()
-    other = subprocess.Popen(python(STUBBORN), env={**os.environ, MARK: mark + "x"}, stdout=subprocess.PIPE)
+    other = subprocess.Popen(python(SLEEPING), env={**os.environ, MARK: mark + "x"}, stdout=subprocess.PIPE)
     try:
         assert stop_marked(mark) == 1
         assert not orphan.is_running()

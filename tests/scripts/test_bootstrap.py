@@ -68,9 +68,8 @@ def test_another_python_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, vers
 
 
 def test_an_unreachable_index_is_said(clone: Path) -> None:
-    result = run(
-        clone, "install", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0", PIP_CONFIG_FILE="/dev/null"
-    )
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": "/dev/null"}
+    result = run(clone, "install", **nowhere)
     assert result.returncode == 1
     assert "Is the package index reachable?" in result.stderr
     assert "Traceback" not in result.stderr
