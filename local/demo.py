@@ -17,6 +17,7 @@ MARKET_DAGS = ("market_etl__traditional", "market_etl__taskflow_api")
 # What publish tasks name as their object, and the column that holds its day.
 _DAY_COLUMNS = {"market.transformed_market_data": "market_date"}
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed"})
+_TOLD = _ENDED | {"up_for_retry"}
 _RUN_SECONDS = 900
 
 
@@ -127,7 +128,7 @@ def _progress(tasks: dict[str, list[TaskState]]) -> Table:
 
 
 def _tell(console: Console, tasks: dict[str, list[TaskState]], told: set[Any]) -> set[Any]:
-    now = {(dag_id, task) for dag_id, states in tasks.items() for task in states if task.state in _ENDED}
+    now = {(dag_id, task) for dag_id, states in tasks.items() for task in states if task.state in _TOLD}
     for dag_id, task in sorted(now - told, key=lambda each: (each[0], each[1].task_id)):
         console.print(f"  {dag_id}.{task.task_id}: {task.state}", highlight=False)
     return now

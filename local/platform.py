@@ -64,40 +64,47 @@ def platform(
             console.print(f"  stopped {orphans} processes that an earlier run left behind")
         stack.callback(stop_marked, str(state.folder))
 
-        with _step(console, "Postgres"):
-            root = stack.enter_context(server(state, settings().database_url))
-            metadata = root.as_role(METADATA, state.secrets[METADATA], METADATA)
-            ensure_role(root, metadata)
-            ensure_database(root, METADATA, owner=METADATA)
-            ensure_database(root, WAREHOUSE, owner=root.user)
-            warehouse = replace(root, dbname=WAREHOUSE)
-        with _step(console, "Warehouse migrations"):
-            migrate(warehouse.connect, {role: state.secrets[role] for role in (APP, READER)})
-        market_api = settings().polygon_base_url
-        if api == "replay":
-            with _step(console, "Market API replay"):
-                market_api, api_key = stack.enter_context(_replay(state, prices)), REPLAY_KEY
-        env = airflow_stack.environment(
-            state,
-            metadata,
-            warehouse,
-            market_api=market_api,
-            api_key=api_key,
-            schedule=schedule,
-            port=airflow_stack.ui_port(),
-        )
-        with _step(console, "Airflow's metadata"):
-            airflow_stack.migrate_metadata(metadata, env)
-        with _step(console, "Airflow"):
-            client, processes = stack.enter_context(airflow_stack.airflow(state, env, DAGS))
-        yield Platform(
-            airflow=client,
-            processes=processes,
-            ui=env["AIRFLOW__API__BASE_URL"],
-            admin=warehouse,
-            reader=reader(state, root),
-        )
-        console.print("Stopping ...")
+        try:
+            with _step(console, "Postgres"):
+                root = stack.enter_context(server(state, settings().database_url))
+                metadata = root.as_role(METADATA, state.secrets[METADATA], METADATA)
+                ensure_role(root, metadata)
+                ensure_database(root, METADATA, owner=METADATA)
+                ensure_database(root, WAREHOUSE, owner=root.user)
+                warehouse = replace(root, dbname=WAREHOUSE)
+            with _step(console, "Warehouse migrations"):
+                migrate(warehouse.connect, {role: state.secrets[role] for role in (APP, READER)})
+            market_api = settings().polygon_base_url
+            if api == "replay":
+                with _step(console, "Market API replay"):
+                    market_api, api_key = stack.enter_context(_replay(state, prices)), REPLAY_KEY
+            env = airflow_stack.environment(
+                state,
+                metadata,
+                warehouse,
+                market_api=market_api,
+                api_key=api_key,
+                schedule=schedule,
+                port=airflow_stack.ui_port(),
+            )
+            with _step(console, "Airflow's metadata"):
+                airflow_stack.migrate_metadata(metadata, env)
+            with _step(console, "Airflow"):
+                client, processes = stack.enter_context(airflow_stack.airflow(state, env, DAGS))
+                cut_off = client.fail_unfinished_runs()
+            if cut_off:
+                console.print(
+                    f"  {cut_off} runs that were cut off earlier are marked failed; clear one to run it again"
+                )
+            yield Platform(
+                airflow=client,
+                processes=processes,
+                ui=env["AIRFLOW__API__BASE_URL"],
+                admin=warehouse,
+                reader=reader(state, root),
+            )
+        finally:
+            console.print("Stopping ...")
 
 
 def reader(state: State, server: Login) -> Login:

@@ -39,11 +39,11 @@ def running(command: Sequence[str | Path], env: Mapping[str, str], log: Path) ->
 
 
 def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """Stop processes together with SIGTERM; those that are still there after 15 s are killed."""
+    """Stop processes together with SIGTERM; those that are still there after 10 s are killed."""
     processes = [process for process in processes if process.poll() is None]
     for process in processes:
         process.terminate()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 10
     for process in processes:
         try:
             process.wait(timeout=max(0, deadline - time.monotonic()))

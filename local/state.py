@@ -55,14 +55,16 @@ class State:
 
     @cached_property
     def secrets(self) -> dict[str, str]:
-        """Passwords and keys of this clone, made once; the file is readable by its owner only."""
+        """Passwords and keys of this clone, each made once; the file is readable by its owner only."""
         path = self.folder / "secrets.json"
-        if not path.exists():
-            names = ("postgres", "airlock_app", "airlock_reader", "airlock_airflow", "jwt", "api")
-            made = {name: secrets.token_urlsafe(48) for name in names}
-            made["fernet"] = secrets.token_urlsafe(32) + "="  # 32 bytes, padded: the form that Fernet wants
-            write_private(path, json.dumps(made))
-        return dict(json.loads(path.read_text()))
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        names = ("postgres", "airlock_app", "airlock_reader", "airlock_airflow", "jwt", "api")
+        made = {name: secrets.token_urlsafe(48) for name in names}
+        made["fernet"] = secrets.token_urlsafe(32) + "="  # 32 bytes, padded: the form that Fernet wants
+        if missing := made.keys() - kept.keys():
+            kept |= {name: made[name] for name in missing}
+            write_private(path, json.dumps(kept))
+        return dict(kept)
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -74,6 +74,14 @@ class AirflowApi:
         run = self._request("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf or {}})
         return str(run["dag_run_id"])
 
+    def fail_unfinished_runs(self) -> int:
+        """Mark every running or queued run failed; gives how many there were."""
+        unfinished = self._get("dags/~/dagRuns", state=["running", "queued"], limit=1000)["dag_runs"]
+        for run in unfinished:
+            path = f"dags/{run['dag_id']}/dagRuns/{quote(run['dag_run_id'], safe='')}"
+            self._request("PATCH", path, json={"state": "failed"})
+        return len(unfinished)
+
     def run(self, dag_id: str, run_id: str) -> RunState:
         """Give the state of a run."""
         run = self._get(f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")

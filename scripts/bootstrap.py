@@ -53,7 +53,14 @@ def uv_command() -> list[Path]:
     folder = STATE / "uv"
     done = folder / UV
     pip = [sys.executable, "-m", "pip"]
-    install_uv = ["install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--root-user-action=ignore", UV]
+    install_uv = [
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-cache-dir",
+        "--root-user-action=ignore",
+        UV,
+    ]
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
         if works([*pip, "--version"]):

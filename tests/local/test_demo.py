@@ -210,7 +210,7 @@ def test_no_secret_is_written_anywhere(running: Platform, good: list[demo.Result
 
 def test_a_killed_demo_is_healed_by_the_next_which_a_signal_stops_without_a_trace(own_state: State) -> None:
     with command(own_state, "demo") as killed:
-        _read_until(killed, "Running the DAGs")
+        _read_until(killed, "start: success")
         killed.send_signal(signal.SIGKILL)
     assert processes_of(own_state), "a kill -9 leaves its children: what the next run has to cope with"
 
@@ -218,11 +218,12 @@ def test_a_killed_demo_is_healed_by_the_next_which_a_signal_stops_without_a_trac
         text, _ = healed.communicate(timeout=180)
     assert healed.returncode == 0, text
     assert "left behind" in text
+    assert "2 runs that were cut off earlier are marked failed" in text
     assert processes_of(own_state) == []
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number, when in ((signal.SIGTERM, "start: success"), (signal.SIGINT, "Market API replay")):
         with command(own_state, "demo") as stopped:
-            _read_until(stopped, "start: success")
+            _read_until(stopped, when)
             stopped.send_signal(number)
             text, _ = stopped.communicate(timeout=60)
         assert stopped.returncode == 128 + number, text

@@ -1,10 +1,11 @@
+import json
 import stat
 import subprocess
 import sys
 
 import pytest
 
-from local.state import ROOT, LocalError, State
+from local.state import ROOT, LocalError, State, write_private
 
 HOLD = """
 import sys
@@ -35,6 +36,14 @@ def test_secrets_are_made_once_and_only_their_owner_can_read_them(own_state: Sta
     assert len(set(made.values())) == len(made)
     assert min(map(len, made.values())) >= 43
     assert stat.S_IMODE((own_state.folder / "secrets.json").stat().st_mode) == 0o600
+
+
+def test_a_secret_that_a_newer_version_needs_is_added(own_state: State) -> None:
+    made = own_state.secrets
+    write_private(own_state.folder / "secrets.json", json.dumps({"postgres": made["postgres"]}))
+    added = State(own_state.folder).secrets
+    assert added["postgres"] == made["postgres"]
+    assert added.keys() == made.keys()
 
 
 def test_a_second_platform_is_refused_and_told_who_runs(own_state: State) -> None:
