@@ -1,9 +1,12 @@
 """What all tests share: one embedded Postgres a session, and a migrated warehouse of its own for each test."""
 
+import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 from uuid import uuid4
 
@@ -11,12 +14,24 @@ import psycopg
 import pytest
 from psycopg import sql
 
+# Before anything imports airflow: it makes its files where this says at import.
+os.environ["AIRFLOW_HOME"] = mkdtemp(prefix="airlock-tests-airflow-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRLOCK_REPORT_ROOT"] = f"{os.environ['AIRFLOW_HOME']}/reports"
+
 from include.warehouse.migrate import migrate
 from include.warehouse.roles import APP, READER
 from local.postgres import Login, embedded
 from local.state import State
 
 TEMPLATE = "warehouse_template"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _airflow_home() -> Iterator[None]:
+    """Leave nothing of Airflow behind."""
+    yield
+    shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +48,9 @@ def postgres(state: State) -> Iterator[Login]:
     """Run the embedded server with a migrated template database."""
     with embedded(state) as admin:
         with admin.connect(autocommit=True) as connection:
+            # Nothing here has to outlive the machine, and dropping a database waits for the disk.
+            connection.execute("alter system set fsync = off")
+            connection.execute("select pg_reload_conf()")
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
         migrate(
             replace(admin, dbname=TEMPLATE).connect,
@@ -41,9 +59,9 @@ def postgres(state: State) -> Iterator[Login]:
         yield admin
 
 
-@pytest.fixture
-def warehouse(postgres: Login) -> Iterator[Login]:
-    """Give the admin's login to a migrated warehouse that is this test's own."""
+@contextmanager
+def fresh_warehouse(postgres: Login) -> Iterator[Login]:
+    """Make a migrated warehouse and give the admin's login to it; drops it at the end."""
     name = f"warehouse_{uuid4().hex}"
     with postgres.connect(autocommit=True) as connection:
         connection.execute(
@@ -51,6 +69,13 @@ def warehouse(postgres: Login) -> Iterator[Login]:
         )
         yield replace(postgres, dbname=name)
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def warehouse(postgres: Login) -> Iterator[Login]:
+    """Give the admin's login to a migrated warehouse that is this test's own."""
+    with fresh_warehouse(postgres) as login:
+        yield login
 
 
 @pytest.fixture

@@ -11,16 +11,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, Literal
 from uuid import UUID
 
 import psycopg
 from sqlalchemy import URL
 
+from include.errors import PermanentError
+
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent.parent / "great_expectations"
 SAMPLE = 10  # bad rows told in the log for one expectation
+_ONE_AT_A_TIME = Lock()  # GX keeps its context and its YAML parser in globals, which threads would share
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,11 @@ def gate(
     import great_expectations
 
     with _private_copy(connection, batch_id, project) as folder:
-        context = great_expectations.get_context(mode="file", context_root_dir=folder)
-        result = context.checkpoints.get(checkpoint).run(expectation_parameters=dict(parameters))
-        outcome = _outcome(checkpoint, result)
-        context.build_data_docs()
+        with _ONE_AT_A_TIME:
+            context = great_expectations.get_context(mode="file", context_root_dir=folder)
+            result = context.checkpoints.get(checkpoint).run(expectation_parameters=dict(parameters))
+            outcome = _outcome(checkpoint, result)
+            context.build_data_docs()
         yield outcome, folder / "uncommitted" / "report"
 
 
@@ -112,16 +117,15 @@ def _private_copy(connection: psycopg.Connection[Any], batch_id: UUID, project: 
         url = URL.create(
             "postgresql+psycopg",
             query={**connection.info.get_parameters(), "passfile": str(password_file)},
-        ).render_as_string()
-        # "$" starts a variable in this file.
-        (uncommitted / "config_variables.yml").write_text(f"AIRLOCK_GATE_URL: '{url.replace('$', chr(92) + '$')}'\n")
+        ).render_as_string()  # percent-encoded: nothing in it means anything to YAML or to GX
+        (uncommitted / "config_variables.yml").write_text(f"AIRLOCK_GATE_URL: '{url}'\n")
         yield folder
 
 
 def _outcome(checkpoint: str, result: Any) -> Outcome:
     results = [each for run in result.run_results.values() for each in run.results]
     if not results:
-        raise ValueError(f"Checkpoint {checkpoint} checked nothing: a gate without expectations stays shut.")
+        raise PermanentError(f"Checkpoint {checkpoint} checked nothing: a gate without expectations stays shut.")
     failures = [_failure(each) for each in results if not each.success]
     return Outcome(checkpoint, passed=len(results) - len(failures), failures=failures)
 

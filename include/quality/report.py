@@ -14,14 +14,14 @@ def publish(site: Path, root: str, name: str) -> str | None:
     """
     from airflow.sdk import ObjectStoragePath
 
-    target = ObjectStoragePath(root) / name
     try:
+        target = ObjectStoragePath(root) / name
         for file in site.rglob("*.html"):  # the pages use nothing of the 4 MB beside them
             copy = target / file.relative_to(site).as_posix()
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(file.read_bytes())
     except Exception as error:  # every object store raises errors of its own
-        log.warning("The report could not be written to %s (%s); the verdict stands.", target, error)
+        log.warning("The report could not be written to %s/%s (%s); the verdict stands.", root, name, error)
         return None
     page = next((site / "validations").rglob("*.html"))
     return str(target / page.relative_to(site).as_posix())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 
@@ -13,7 +13,7 @@ _MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 
 
 def migrate(connect: Callable[[], psycopg.Connection[Any]], passwords: Mapping[str, str]) -> list[str]:
-    """Apply what is missing, all of it or nothing, then give each role its password.
+    """Apply what is missing and give each role its password, all of it or nothing.
 
     `connect` opens a connection of the admin to the warehouse database; `passwords` are by role. Gives the
     revisions that were applied, oldest first. Safe to run twice and by two at once. Raises PermanentError when
@@ -38,7 +38,7 @@ def migrate(connect: Callable[[], psycopg.Connection[Any]], passwords: Mapping[s
             raise PermanentError(
                 f"The warehouse cannot be migrated: {error}. If it was migrated by newer code, deploy that code."
             ) from error
-    with connect() as admin:
+        # Still under the migrations' lock: Postgres refuses two that alter one role at once.
         for role, password in passwords.items():
-            set_password(admin, role, password)
+            set_password(cast(psycopg.Connection[Any], connection.connection.driver_connection), role, password)
     return applied

@@ -43,7 +43,9 @@ def migrate() -> list[str]:
                 )
         if connection.login != role:
             raise PermanentError(f"Connection {conn_id} logs in as {connection.login!r}: it must be the role {role}.")
-        if passwords.setdefault(role, connection.password or "") != connection.password:
+        if not connection.password:
+            raise PermanentError(f"Connection {conn_id} has no password: {role} logs in with one.")
+        if passwords.setdefault(role, connection.password) != connection.password:
             raise PermanentError(f"Connection {conn_id} has another password for {role} than the others.")
     applied = migrations.migrate(lambda: connections.opened(connections.ADMIN), passwords)
     log.info("Applied: %s", ", ".join(applied) or "nothing, the warehouse was up to date")

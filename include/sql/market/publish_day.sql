@@ -16,4 +16,4 @@ SELECT
     change,
     volume
 FROM market_staging.transformed_market_data
-WHERE batch_id = %(batch_id)s;
+WHERE batch_id = %(batch_id)s AND market_date = %(market_date)s;

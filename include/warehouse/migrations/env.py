@@ -13,9 +13,7 @@ connection.execute(text("select pg_advisory_xact_lock(hashtextextended('airlock 
 connection.execute(text("create schema if not exists warehouse"))
 
 
-def note(
-    ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Mapping[str, Any]
-) -> None:
+def note(ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Mapping[str, Any]) -> None:
     """Remember each applied revision, for the log of the task."""
     context.config.attributes["applied"].append(step.up_revision_id)
 

@@ -1,0 +1,267 @@
+"""The gate as a whole: its verdicts, its text, and what it leaves behind."""
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from hashlib import sha256
+from multiprocessing import get_context as multiprocessing_context
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from include.errors import PermanentError
+from include.quality.gate import PROJECT, Failure, Outcome, gate
+from include.warehouse.roles import APP, set_password
+from local.postgres import Login
+from local.state import State
+from tests.include.quality.batches import GOOD, check, parameters, row, stage
+
+NEGATIVE = {"open_price": -1.0, "high_price": -1.0, "low_price": -1.0, "close_price": -1.0, "change": 0.0}
+PRICES = "prices are positive and finite"
+
+
+@pytest.fixture(autouse=True)
+def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Give the folder in which the test's gates make their private copies."""
+    folder = tmp_path / "temporary files"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Give a copy of the GX project that a test may change."""
+    return Path(shutil.copytree(PROJECT, tmp_path / "project"))
+
+
+def change_suite(project: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    file = project / "expectations" / "market.json"
+    suite = json.loads(file.read_text())
+    change(suite["expectations"])
+    file.write_text(json.dumps(suite))
+
+
+def test_an_expectation_that_raises_is_critical_whatever_its_severity(
+    app: psycopg.Connection[Any], project: Path
+) -> None:
+    change_suite(
+        project,
+        lambda expectations: expectations.append(
+            {
+                "description": "the impossible",
+                "id": str(uuid4()),
+                "kwargs": {"unexpected_rows_query": "SELECT * FROM {batch} WHERE 1 / (volume - volume) > 1"},
+                "meta": {},
+                "severity": "warning",
+                "type": "unexpected_rows_expectation",
+            }
+        ),
+    )
+
+    outcome = check(app, stage(app, GOOD), project=project)
+
+    assert [(each.expectation, each.severity) for each in outcome.failures] == [("the impossible", "critical")]
+    assert "division by zero" in outcome.failures[0].observed
+    assert outcome.verdict == "failed"
+
+
+def test_a_parameter_that_is_missing_closes_the_gate(app: psycopg.Connection[Any]) -> None:
+    batch_id = stage(app, GOOD)
+    given = parameters()
+    del given["tickers"]
+
+    with (
+        pytest.raises(Exception, match=r"No value found for \$PARAMETER tickers"),
+        gate(app, "market", batch_id, given),
+    ):
+        pass
+
+
+def test_a_batch_without_rows_is_refused(app: psycopg.Connection[Any]) -> None:
+    assert check(app, uuid4()).verdict == "failed"
+
+
+def test_a_suite_without_expectations_is_refused(app: psycopg.Connection[Any], project: Path) -> None:
+    change_suite(project, lambda expectations: expectations.clear())
+
+    with pytest.raises(PermanentError, match="market checked nothing"):
+        check(app, stage(app, GOOD), project=project)
+
+
+def test_the_outcome_is_of_its_own_batch_alone(app: psycopg.Connection[Any]) -> None:
+    good, bad = stage(app, GOOD), stage(app, [row("AAPL", **NEGATIVE)])
+
+    assert check(app, good).verdict == "passed"
+    assert check(app, bad).verdict == "failed"
+
+
+def test_a_failure_names_the_expectation_what_was_observed_and_ten_bad_rows(
+    app: psycopg.Connection[Any],
+) -> None:
+    tickers = [f"BAD{number:02}" for number in range(15)]
+    batch_id = stage(app, [*GOOD, *(row(ticker, **NEGATIVE) for ticker in tickers)])
+
+    outcome = check(app, batch_id)
+
+    head, *rows = outcome.told("critical").splitlines()
+    assert head == f"critical: {PRICES}: observed 15"
+    assert len(rows) == 10
+    assert all("ticker=BAD" in each and "low_price=-1.0" in each for each in rows)
+
+
+def test_a_failure_of_a_column_rule_names_ten_bad_rows_by_their_key(app: psycopg.Connection[Any]) -> None:
+    tickers = [f"BAD{number:02}" for number in range(15)]
+    batch_id = stage(app, [*GOOD, *(row(ticker, volume=None) for ticker in tickers)])
+
+    outcome = check(app, batch_id)
+
+    head, *rows = outcome.told("critical").splitlines()
+    assert head == "critical: volume is never empty: observed 15"
+    assert len(rows) == 10
+    assert all("market_date=2023-08-01, ticker=BAD" in each for each in rows)
+
+
+def test_the_log_tells_the_verdict_and_every_failure_as_loud_as_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures = [Failure("one", "critical", "1", []), Failure("two", "warning", "2", [])]
+
+    with caplog.at_level(logging.INFO, logger="include.quality.gate"):
+        Outcome("market", 16, failures).log("AAPL of 2023-08-01")
+
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [
+        ("INFO", "Gate market failed for AAPL of 2023-08-01: 16 of 18 expectations met"),
+        ("ERROR", "critical: one: observed 1"),
+        ("WARNING", "warning: two: observed 2"),
+    ]
+
+
+def test_the_committed_project_is_unchanged_and_the_private_copy_gone(
+    app: psycopg.Connection[Any], temporary: Path
+) -> None:
+    before = digests(PROJECT)
+
+    with gate(app, "market", stage(app, GOOD), parameters()) as (_, site):
+        assert site.is_relative_to(temporary)
+        copy = next(temporary.iterdir())
+        assert copy.stat().st_mode & 0o077 == 0  # nobody else may look
+
+    assert digests(PROJECT) == before
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_private_copy_is_gone_when_the_caller_raises(app: psycopg.Connection[Any], temporary: Path) -> None:
+    with pytest.raises(ZeroDivisionError), gate(app, "market", stage(app, GOOD), parameters()):
+        raise ZeroDivisionError
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_private_copy_is_gone_when_the_checkpoint_cannot_run(app: psycopg.Connection[Any], temporary: Path) -> None:
+    with pytest.raises(Exception, match="nonesuch"), gate(app, "nonesuch", uuid4(), {}):
+        pass
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.fixture
+def awkward(warehouse: Login) -> Iterator[Login]:
+    """Give the login of a role whose password means something to files, URLs and shells."""
+    login = warehouse.as_role("gate tester", r"a:b\c$HOME'd@e/f?g%h#i \:j", warehouse.dbname)
+    with warehouse.connect(autocommit=True) as admin:
+        admin.execute(f'create role "{login.user}" login in role {APP}'.encode())
+        set_password(admin, login.user, login.password)
+        yield login
+        admin.execute(f'drop role "{login.user}"'.encode())
+
+
+def test_the_password_reaches_postgres_and_no_page_or_setting(awkward: Login, temporary: Path) -> None:
+    with awkward.connect() as connection:
+        batch_id = stage(connection, GOOD)
+        with gate(connection, "market", batch_id, parameters()) as (outcome, site):
+            assert outcome.verdict == "passed"
+            files = {path: path.read_text("latin-1") for path in temporary.rglob("*") if path.is_file()}
+
+    pages = [path for path in files if path.suffix == ".html"]
+    password_file = next(path for path in files if path.name == "pgpass")
+    assert all(path.is_relative_to(site) for path in pages)
+    assert any("validations" in path.parts for path in pages)
+    assert [path for path in pages if "pgpass" in files[path]] == []
+    assert r"a\:b\\c$HOME" in files[password_file]
+    # As it is, as pgpass escapes it, as a URL does: each begins or ends like one of these.
+    signs = ("$HOME'd", "HOME%27d", "d@e/f", "d%40e", "%25h%23i")
+    assert {path for path, text in files.items() for sign in signs if sign in text} == {password_file}
+
+
+def test_the_gate_connects_as_the_task_does(warehouse: Login, state: State) -> None:
+    name = "it's $HOME: 5% & a\\b"  # one of the options that a connection may carry
+    login = warehouse.as_role(APP, state.secrets[APP], warehouse.dbname)
+
+    with login.connect(application_name=name, sslmode="disable") as connection:
+        batch_id = stage(connection, GOOD)
+        with gate(connection, "market", batch_id, parameters()) as (_, site):
+            named = connection.execute(
+                "select count(*) > 1 from pg_stat_activity where application_name = %s and usename = %s", [name, APP]
+            ).fetchone()
+            url = (site.parent / "config_variables.yml").read_text()
+
+    assert named == (True,)
+    assert "sslmode=disable" in url
+
+
+def verdicts_at_once(executor: Executor, app: psycopg.Connection[Any], warehouse: Login, state: State) -> None:
+    batches = [GOOD, [row("AAPL", **NEGATIVE), row("AMZN")]] * 2
+    batch_ids = [stage(app, rows) for rows in batches]
+    login = warehouse.as_role(APP, state.secrets[APP], warehouse.dbname)
+    with executor:
+        assert list(executor.map(partial(verdict, login), batch_ids)) == ["passed", "failed"] * 2
+
+
+def test_gates_in_processes_give_each_batch_its_own_verdict(
+    app: psycopg.Connection[Any], warehouse: Login, state: State
+) -> None:
+    # Forked, as the LocalExecutor does it.
+    verdicts_at_once(ProcessPoolExecutor(2, multiprocessing_context("fork")), app, warehouse, state)
+
+
+def test_gates_in_threads_take_turns_and_give_each_batch_its_own_verdict(
+    app: psycopg.Connection[Any], warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import great_expectations
+
+    seen: list[str] = []
+    get_context = great_expectations.get_context
+
+    def begin(**how: object) -> Any:
+        seen.append("begin")
+        return get_context(**how)
+
+    monkeypatch.setattr(great_expectations, "get_context", begin)
+    monkeypatch.setattr("great_expectations.data_context.FileDataContext.build_data_docs", lambda _: seen.append("end"))
+
+    verdicts_at_once(ThreadPoolExecutor(2), app, warehouse, state)
+
+    assert seen == ["begin", "end"] * 4
+
+
+def verdict(login: Login, batch_id: UUID) -> str:
+    with login.connect() as connection:
+        return check(connection, batch_id).verdict
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_project_folder_does_not_shadow_the_library() -> None:
+    assert not (PROJECT / "__init__.py").exists()

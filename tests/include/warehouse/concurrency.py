@@ -1,0 +1,64 @@
+"""Waiting, without sleeping, for what another session or process does; and ending it midway."""
+
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+
+from local.postgres import Login
+
+PATIENCE = 30  # seconds
+
+
+def await_true(admin: Login, question: str, values: list[object]) -> None:
+    """Return when a query answers true."""
+    deadline = time.monotonic() + PATIENCE
+    with admin.connect(autocommit=True) as connection:
+        while time.monotonic() < deadline:
+            if connection.execute(question.encode(), values).fetchone() == (True,):
+                return
+    raise AssertionError(f"did not come true: {question} {values}")
+
+
+def await_blocked(database: Login, sessions: int = 1) -> None:
+    """Return when so many sessions of a database wait for a lock."""
+    await_true(
+        database,
+        "select count(*) = %s from pg_stat_activity where datname = %s and wait_event_type = 'Lock'",
+        [sessions, database.dbname],
+    )
+
+
+def await_gone(admin: Login, pid: int) -> None:
+    """Return when a server process has ended, and with it its transaction."""
+    await_true(admin, "select not exists (select from pg_stat_activity where pid = %s)", [pid])
+
+
+def terminate(admin: Login, pid: int) -> None:
+    """End a session from the server's side; returns when it is gone."""
+    with admin.connect(autocommit=True) as connection:
+        connection.execute("select pg_terminate_backend(%s)", [pid])
+    await_gone(admin, pid)
+
+
+def kill_midway(admin: Login, work: Callable[[Callable[[int], None]], None]) -> None:
+    """Do work in a process of its own and SIGKILL that where it calls its argument, with its server process's id.
+
+    Returns when the server has noticed.
+    """
+    fork = get_context("fork")
+    ours, theirs = fork.Pipe()
+
+    def here(pid: int) -> None:
+        theirs.send(pid)
+        theirs.recv()  # nothing comes but the end
+
+    process = fork.Process(target=work, args=(here,))
+    process.start()
+    theirs.close()
+    assert ours.poll(PATIENCE)
+    pid = ours.recv()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    await_gone(admin, pid)

@@ -1,0 +1,217 @@
+"""Migrations: from nothing to the newest, once, whole or not at all; and what each role may then do."""
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Event
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy.exc import DBAPIError
+
+from include.errors import PermanentError
+from include.warehouse import migrate as module
+from include.warehouse.migrate import migrate
+from include.warehouse.roles import APP, READER, set_password
+from local.postgres import Login
+from local.state import State
+from tests.include.warehouse.concurrency import await_blocked
+
+HEAD = ["0001"]
+PUBLISHED = "market.transformed_market_data"
+STAGED = "market_staging.transformed_market_data"
+
+
+@pytest.fixture
+def empty(postgres: Login) -> Iterator[Login]:
+    """Give the admin's login to an empty database."""
+    name = sql.Identifier(f"empty_{uuid4().hex}")
+    with postgres.connect(autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(name))
+        yield replace(postgres, dbname=name.as_string().strip('"'))
+        connection.execute(sql.SQL("drop database {} with (force)").format(name))
+
+
+@pytest.fixture
+def role(warehouse: Login) -> Iterator[Login]:
+    """Give the login of a role of this test's own: passwords belong to the whole server."""
+    login = warehouse.as_role(f"tester_{uuid4().hex}", "the old one", warehouse.dbname)
+    name = sql.Identifier(login.user)
+    with warehouse.connect(autocommit=True) as admin:
+        admin.execute(sql.SQL("create role {} login").format(name))
+        set_password(admin, login.user, login.password)
+        yield login
+        admin.execute(sql.SQL("drop role {}").format(name))
+
+
+def ask(database: Login, question: str) -> list[tuple[Any, ...]]:
+    with database.connect() as connection:
+        return connection.execute(question.encode()).fetchall()
+
+
+def test_an_empty_database_is_brought_to_the_newest_revision_once(empty: Login) -> None:
+    assert migrate(empty.connect, {}) == HEAD
+    assert ask(empty, "select version_num from warehouse.alembic_version") == [(HEAD[-1],)]
+    assert migrate(empty.connect, {}) == []
+    assert ask(empty, f"select count(*) from {PUBLISHED}") == [(0,)]
+
+
+def test_two_that_migrate_at_once_take_turns(empty: Login) -> None:
+    # In processes: Alembic is not made for threads.
+    with empty.connect() as gatekeeper, ProcessPoolExecutor(2, get_context("fork")) as executor:
+        gatekeeper.execute("select pg_advisory_xact_lock(hashtextextended('airlock migrations', 0))")
+        runs = [executor.submit(migrate, empty.connect, {}) for _ in range(2)]
+        await_blocked(empty, sessions=2)
+        gatekeeper.commit()
+        assert sorted(run.result() for run in runs) == [[], HEAD]
+
+
+def test_two_that_set_a_password_at_once_take_turns(
+    warehouse: Login, role: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, go_on = Event(), Event()
+
+    def set_and_linger(connection: psycopg.Connection[Any], user: str, password: str) -> None:
+        set_password(connection, user, password)
+        if not reached.is_set():
+            reached.set()
+            assert go_on.wait(30)
+
+    monkeypatch.setattr(module, "set_password", set_and_linger)
+    with ThreadPoolExecutor(2) as executor:
+        try:
+            first = executor.submit(migrate, warehouse.connect, {role.user: "the first's"})
+            assert reached.wait(30)
+            second = executor.submit(migrate, warehouse.connect, {role.user: "the second's"})
+            await_blocked(warehouse)
+        finally:
+            go_on.set()
+        assert (first.result(), second.result()) == ([], [])
+    replace(role, password="the second's").connect().close()
+
+
+def test_a_database_that_newer_code_migrated_is_left_alone(warehouse: Login, role: Login) -> None:
+    with warehouse.connect() as admin:
+        admin.execute("update warehouse.alembic_version set version_num = '9999'")
+
+    with pytest.raises(PermanentError, match=r"9999.*newer code, deploy that code"):
+        migrate(warehouse.connect, {role.user: "the new one"})
+
+    assert ask(warehouse, "select version_num from warehouse.alembic_version") == [("9999",)]
+    role.connect().close()
+
+
+def test_a_migration_that_fails_leaves_nothing(empty: Login, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrations = shutil.copytree(module._MIGRATIONS, tmp_path / "migrations % and more")
+    step = migrations / "versions" / "0001_roles_and_market.py"
+    (step.parent / "0002_fails.py").write_text(
+        step.read_text()
+        .replace('revision = "0001"', 'revision = "0002"')
+        .replace("down_revision = None", 'down_revision = "0001"')
+    )
+    (step.parent / "0002_fails.sql").write_text("create table market.half (a int); select 1 / 0;")
+    monkeypatch.setattr(module, "_MIGRATIONS", migrations)
+
+    with pytest.raises(DBAPIError, match="division by zero"):
+        migrate(empty.connect, {})
+
+    assert ask(empty, "select nspname from pg_namespace where nspname in ('market', 'warehouse')") == []
+
+
+def test_a_password_is_changed_and_the_old_one_no_longer_works(warehouse: Login, role: Login) -> None:
+    password = "n:e w'\\$%é"
+    migrate(warehouse.connect, {role.user: password})
+
+    replace(role, password=password).connect().close()
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        role.connect()
+
+
+def test_no_password_is_in_the_servers_log(warehouse: Login, role: Login, state: State) -> None:
+    password = uuid4().hex
+    migrate(partial(warehouse.connect, options="-c log_statement=all"), {role.user: password})
+
+    log = (state.logs / "postgres.log").read_text()
+    assert f'alter role "{role.user}" password \'SCRAM-SHA-256$' in log
+    assert password not in log
+
+
+def test_the_published_table_is_what_its_users_know(warehouse: Login) -> None:
+    figures = ("open_price", "high_price", "low_price", "close_price", "change", "volume")
+    assert ask(
+        warehouse,
+        "select column_name, data_type, is_nullable, column_default from information_schema.columns "
+        "where table_schema = 'market' and table_name = 'transformed_market_data' order by ordinal_position",
+    ) == [
+        ("market_date", "date", "NO", None),
+        ("ticker", "text", "NO", None),
+        *((figure, "double precision", "NO", None) for figure in figures),
+    ]
+    assert ask(
+        warehouse,
+        "select constraint_type, column_name from information_schema.table_constraints "
+        "join information_schema.key_column_usage using (constraint_schema, constraint_name) "
+        "where table_constraints.table_schema = 'market' order by ordinal_position",
+    ) == [("PRIMARY KEY", "market_date"), ("PRIMARY KEY", "ticker")]
+
+
+def test_the_roles_may_log_in_and_nothing_else(postgres: Login) -> None:
+    assert ask(
+        postgres,
+        "select rolname, rolcanlogin, rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls, "
+        "exists (select from pg_auth_members where member = pg_roles.oid) "
+        f"from pg_roles where rolname in ('{APP}', '{READER}') order by rolname",
+    ) == [(APP, True, False, False), (READER, True, False, False)]
+
+
+FORBIDDEN = {
+    APP: [
+        "create table public.mine (a int)",
+        "create table market.mine (a int)",
+        "create table market_staging.mine (a int)",
+        "create schema mine",
+        f"alter table {PUBLISHED} add column mine int",
+        f"alter table {STAGED} add column mine int",
+        f"drop table {PUBLISHED}",
+        f"drop table {STAGED}",
+        f"truncate {PUBLISHED}",
+        "update warehouse.alembic_version set version_num = '0'",
+        "alter role airlock_reader password null",
+    ],
+    READER: [
+        f"insert into {PUBLISHED} (ticker) values ('A')",
+        f"update {PUBLISHED} set ticker = 'A'",
+        f"delete from {PUBLISHED}",
+        f"select from {STAGED}",
+        "select from warehouse.alembic_version",
+        "create table public.mine (a int)",
+        "create table market.mine (a int)",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", [APP, READER])
+def test_a_role_may_not(warehouse: Login, state: State, name: str) -> None:
+    permitted = []
+    with warehouse.as_role(name, state.secrets[name], warehouse.dbname).connect() as connection:
+        for statement in FORBIDDEN[name]:
+            try:
+                connection.execute(statement.encode())
+                permitted.append(statement)
+            except psycopg.errors.InsufficientPrivilege:
+                pass
+            connection.rollback()
+
+    assert permitted == []
+
+
+def test_the_reader_may_read_what_is_published(warehouse: Login, state: State) -> None:
+    reader = warehouse.as_role(READER, state.secrets[READER], warehouse.dbname)
+    assert ask(reader, f"select count(*) from {PUBLISHED}") == [(0,)]

@@ -1,0 +1,136 @@
+"""The task of the migrations DAG: which connections it accepts, and that they are what it uses."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import psycopg
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+
+from include.warehouse import migrate as module
+from include.warehouse import tasks
+from include.warehouse.connections import ADMIN, DAILY_OPERATIONS, MARKET, READER, connect
+from include.warehouse.roles import APP, set_password
+from include.warehouse.roles import READER as READER_ROLE
+from local.postgres import Login
+from local.state import State
+from tests.include.warehouse.airflow_connections import give
+
+SECRETS = ("a secret of the app", "a secret of the reader")
+
+
+@pytest.fixture
+def connections(warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Login]]:
+    """Give four connections that fit together, and the roles their own passwords back at the end."""
+    app = warehouse.as_role(APP, SECRETS[0], warehouse.dbname)
+    reader = warehouse.as_role(READER_ROLE, SECRETS[1], warehouse.dbname)
+    logins = {ADMIN: warehouse, MARKET: app, DAILY_OPERATIONS: app, READER: reader}
+    for conn_id, login in logins.items():
+        give(monkeypatch, conn_id, login)
+    yield logins
+    with warehouse.connect() as admin:
+        for role in (APP, READER_ROLE):
+            set_password(admin, role, state.secrets[role])
+
+
+def test_the_roles_get_the_passwords_of_their_connections(connections: dict[str, Login]) -> None:
+    assert tasks.migrate() == []  # the test's warehouse is up to date
+
+    for login in connections.values():
+        login.connect().close()
+    with connect(MARKET) as connection:
+        assert connection.execute("select current_user").fetchone() == (APP,)
+
+
+@pytest.mark.usefixtures("connections")
+def test_what_was_missing_is_applied_and_told(warehouse: Login, caplog: pytest.LogCaptureFixture) -> None:
+    with warehouse.connect() as admin:
+        admin.execute("drop schema market, market_staging, warehouse cascade")
+
+    with caplog.at_level(logging.INFO, logger="include.warehouse.tasks"):
+        assert tasks.migrate() == ["0001"]
+
+    assert "Applied: 0001" in caplog.messages
+
+
+def test_the_readers_connection_is_optional(
+    connections: dict[str, Login], state: State, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv(f"AIRFLOW_CONN_{READER.upper()}")
+
+    with caplog.at_level(logging.INFO, logger="include.warehouse.tasks"):
+        tasks.migrate()
+
+    replace(connections[READER], password=state.secrets[READER_ROLE]).connect().close()
+    assert f"No connection {READER}: the password of {READER_ROLE} stays as it is" in caplog.messages
+
+
+@pytest.mark.usefixtures("connections")
+@pytest.mark.parametrize("conn_id", [ADMIN, MARKET, DAILY_OPERATIONS])
+def test_the_other_connections_are_not(conn_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id.upper()}")
+
+    with pytest.raises(AirflowNotFoundException, match=conn_id):
+        tasks.migrate()
+
+
+REFUSED: list[tuple[str, Callable[[Login], Login], str]] = [
+    (MARKET, lambda login: replace(login, host="another.host"), f"{MARKET} has host 'another.host', {ADMIN} has"),
+    (DAILY_OPERATIONS, lambda login: replace(login, port=1), f"{DAILY_OPERATIONS} has port 1, {ADMIN} has"),
+    (READER, lambda login: replace(login, dbname="other"), f"{READER} has schema 'other', {ADMIN} has"),
+    (
+        MARKET,
+        lambda login: replace(login, user="postgres"),
+        f"{MARKET} logs in as 'postgres': it must be the role {APP}",
+    ),
+    (READER, lambda login: replace(login, user=APP), f"{READER} logs in as '{APP}': it must be the role {READER_ROLE}"),
+    (DAILY_OPERATIONS, lambda login: replace(login, password="another secret"), f"another password for {APP}"),
+    (MARKET, lambda login: replace(login, password=""), f"{MARKET} has no password: {APP} logs in with one"),
+]
+
+
+@pytest.mark.parametrize(("conn_id", "changed", "message"), REFUSED)
+def test_connections_that_do_not_fit_together_are_refused(
+    connections: dict[str, Login],
+    monkeypatch: pytest.MonkeyPatch,
+    conn_id: str,
+    changed: Callable[[Login], Login],
+    message: str,
+) -> None:
+    give(monkeypatch, conn_id, changed(connections[conn_id]))
+    monkeypatch.setattr(module, "migrate", lambda *_: pytest.fail("it went on"))
+
+    with pytest.raises(AirflowFailException) as raised:
+        tasks.migrate()
+
+    assert message in str(raised.value)
+    assert [secret for secret in (*SECRETS, "another secret") if secret in str(raised.value)] == []
+
+
+@pytest.mark.usefixtures("connections")
+def test_a_connection_is_one_transaction(warehouse: Login) -> None:
+    tasks.migrate()
+    insert = "insert into market_staging.transformed_market_data (batch_id) values (gen_random_uuid())"
+
+    with pytest.raises(psycopg.errors.DivisionByZero), connect(MARKET) as failing:
+        failing.execute(f"{insert}; select 1 / 0")
+    with connect(MARKET) as working:
+        working.execute(insert)
+    assert failing.closed
+    assert working.closed
+
+    with warehouse.connect() as admin:
+        count = admin.execute("select count(*) from market_staging.transformed_market_data").fetchone()
+    assert count == (1,)
+
+
+@pytest.mark.usefixtures("connections")
+def test_a_wrong_password_is_not_told(connections: dict[str, Login], monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, ADMIN, replace(connections[ADMIN], password="a wrong secret"))
+
+    with pytest.raises(Exception, match="password authentication failed") as raised:
+        tasks.migrate()
+
+    assert "a wrong secret" not in str(raised.value)
+    assert isinstance(raised.value.__cause__ or raised.value, psycopg.OperationalError)
