@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,14 +35,19 @@ def command(state: State, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def words(process: psutil.Process) -> list[str]:
+    """Give a process's command line; none when it has just ended."""
+    with suppress(psutil.Error):
+        return list(process.cmdline())
+    return []
+
+
 def processes_of(state: State) -> list[str]:
     """Give the command lines of every process that belongs to a state's platform."""
     found = []
     for process in psutil.process_iter():
-        try:
-            words, mark = process.cmdline(), process.environ().get(MARK)
-        except (psutil.Error, OSError):
-            continue
-        if mark == str(state.folder) or any(str(state.folder) in word for word in words):
-            found.append(" ".join(words))
+        with suppress(psutil.Error, OSError):
+            mark = process.environ().get(MARK)
+            if mark == str(state.folder) or any(str(state.folder) in word for word in words(process)):
+                found.append(" ".join(words(process)))
     return found

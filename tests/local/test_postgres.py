@@ -14,21 +14,14 @@ import pytest
 from include.warehouse.roles import set_password
 from local.postgres import Login, embedded, ensure_database, ensure_role, server
 from local.state import LocalError, State
-from tests.local.conftest import processes_of
+from tests.local.conftest import processes_of, words
 
 
 def postmaster(state: State) -> psutil.Process:
     """Find the server's first process: the one whose command line names the data folder."""
     data = str(state.folder / "postgres" / "data")
-    (found,) = [each for each in psutil.process_iter() if data in _words(each)]
+    (found,) = [each for each in psutil.process_iter() if data in words(each)]
     return found
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
 
 
 def kept(login: Login) -> list[tuple[object, ...]]:
