@@ -14,9 +14,8 @@ from include.errors import AirlockError, PermanentError
 from include.market.calendar import check_completed, closed_reason, last_completed_session
 from include.market.params import parse_market_date
 from include.settings import settings
-from local import demo, postgres
+from local import database, demo
 from local.platform import ApiChoice, Stopped, platform, reader, stopped_by_signals
-from local.postgres import running_server
 from local.prices import recorded_days
 from local.processes import stop_marked, wait_until
 from local.state import LocalError, State
@@ -125,8 +124,8 @@ def _down(state: State, console: Console) -> int:
 def _sql(state: State, query: str) -> int:
     if not query.strip():
         raise AirlockError('Nothing to ask: make sql Q="select * from market.transformed_market_data"')
-    with running_server(state, settings().database_url) as server:
-        return postgres.query(reader(state, server), query)
+    with database.running_server(state, settings().database_url) as server:
+        return database.query(reader(state, server), query)
 
 
 def _api(name: str) -> tuple[ApiChoice, str]:

@@ -13,7 +13,7 @@ import requests
 from psycopg import sql
 
 from include.warehouse.roles import APP, READER
-from local.postgres import Login
+from local.login import Login
 from local.processes import MARK, free_port, running, stop, wait_until
 from local.state import ROOT, LocalError, State, write_private
 from scripts.airflow_api import AirflowApi

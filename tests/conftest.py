@@ -21,7 +21,8 @@ os.environ["AIRLOCK_REPORT_ROOT"] = f"{os.environ['AIRFLOW_HOME']}/reports"
 
 from include.warehouse.migrate import migrate
 from include.warehouse.roles import APP, READER
-from local.postgres import Login, embedded
+from local.login import Login
+from local.postgres import embedded
 from local.state import State
 
 TEMPLATE = "warehouse_template"

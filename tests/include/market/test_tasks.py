@@ -17,7 +17,7 @@ from include.market.params import MARKET_COLUMNS
 from include.market.tasks import Batch
 from include.warehouse.connections import MARKET
 from include.warehouse.roles import APP
-from local.postgres import Login
+from local.login import Login
 from local.state import State
 from tests.include.quality.batches import ASKED, DAY, GOOD, row, stage
 from tests.include.warehouse.airflow_connections import give

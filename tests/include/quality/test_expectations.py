@@ -12,7 +12,7 @@ import pytest
 
 from include.quality.gate import PROJECT
 from include.warehouse.roles import APP
-from local.postgres import Login
+from local.login import Login
 from local.state import State
 from tests.conftest import fresh_warehouse
 from tests.include.quality.batches import GOOD, Row, check, row, stage

@@ -19,7 +19,7 @@ import pytest
 from include.errors import PermanentError
 from include.quality.gate import PROJECT, Failure, Outcome, gate
 from include.warehouse.roles import APP, set_password
-from local.postgres import Login
+from local.login import Login
 from local.state import State
 from tests.include.quality.batches import GOOD, check, parameters, row, stage
 

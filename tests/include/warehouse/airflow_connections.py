@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from local.postgres import Login
+from local.login import Login
 
 
 def give(monkeypatch: pytest.MonkeyPatch, conn_id: str, login: Login) -> None:

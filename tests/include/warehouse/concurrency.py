@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from multiprocessing import get_context
 
-from local.postgres import Login
+from local.login import Login
 
 PATIENCE = 30  # seconds
 

@@ -14,7 +14,7 @@ import pytest
 from include.market.params import MARKET_COLUMNS
 from include.warehouse.load import load_batch
 from include.warehouse.roles import APP
-from local.postgres import Login
+from local.login import Login
 from local.state import State
 from tests.include.warehouse.concurrency import kill_midway, terminate
 

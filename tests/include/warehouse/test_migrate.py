@@ -20,7 +20,7 @@ from include.errors import PermanentError
 from include.warehouse import migrate as module
 from include.warehouse.migrate import migrate
 from include.warehouse.roles import APP, READER, set_password
-from local.postgres import Login
+from local.login import Login
 from local.state import State
 from tests.include.warehouse.concurrency import await_blocked
 

@@ -12,7 +12,7 @@ import pytest
 from include.errors import PermanentError
 from include.warehouse.publish import publish_market_day
 from include.warehouse.roles import APP, READER
-from local.postgres import Login
+from local.login import Login
 from local.state import State
 from tests.include.quality.batches import DAY, Row, row, stage
 from tests.include.warehouse.concurrency import await_blocked, kill_midway, terminate

@@ -13,7 +13,7 @@ from include.warehouse import tasks
 from include.warehouse.connections import ADMIN, DAILY_OPERATIONS, MARKET, READER, connect
 from include.warehouse.roles import APP, set_password
 from include.warehouse.roles import READER as READER_ROLE
-from local.postgres import Login
+from local.login import Login
 from local.state import State
 from tests.include.warehouse.airflow_connections import give
 

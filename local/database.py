@@ -1,0 +1,86 @@
+"""The database server that a platform uses: the user's own where one is named, else the embedded one."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from local import postgres
+from local.login import Login
+from local.state import LocalError, State
+
+
+@contextmanager
+def server(state: State, own_url: str | None) -> Iterator[Login]:
+    """Give the admin's login to a running server: the user's own at `own_url`, else the embedded one."""
+    if own_url:
+        yield _own_server(own_url)
+    else:
+        with postgres.embedded(state) as login:
+            yield login
+
+
+@contextmanager
+def running_server(state: State, own_url: str | None) -> Iterator[Login]:
+    """Give the admin's login as `server` does, to the embedded server of a running platform if there is one.
+
+    Raises LocalError when no platform of this clone has ever run.
+    """
+    if own_url:
+        yield _own_server(own_url)
+    elif login := postgres.of_running_platform(state):
+        yield login
+    elif not postgres.has_data(state):
+        raise LocalError("There is no warehouse yet: `make demo` makes it.")
+    else:
+        with state.running(), postgres.embedded(state) as login:
+            yield login
+
+
+def query(login: Login, text: str) -> int:
+    """Run a query in psql, its output to the terminal; gives psql's exit status."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    env = {
+        **kept,
+        "PGHOST": login.host,
+        "PGPORT": str(login.port),
+        "PGUSER": login.user,
+        "PGPASSWORD": login.password,
+        "PGDATABASE": login.dbname,
+        "PGCLIENTENCODING": "UTF8",
+    }
+    options = ["--no-psqlrc", "--set=ON_ERROR_STOP=1", "--pset=pager=off"]
+    return subprocess.run([postgres.PROGRAMS / "psql", *options, f"--command={text}"], env=env, check=False).returncode
+
+
+def _own_server(url: str) -> Login:
+    try:
+        parts = conninfo_to_dict(url)
+        login = Login(
+            host=str(parts["host"]),
+            port=int(parts.get("port") or 5432),
+            user=str(parts["user"]),
+            password=str(parts.get("password") or ""),
+            dbname=str(parts.get("dbname") or "postgres"),
+        )
+    except (psycopg.ProgrammingError, KeyError, ValueError):
+        # The parser's own message repeats the URL, password included.
+        raise LocalError(
+            "AIRLOCK_DATABASE_URL cannot be read: write postgresql://ADMIN:PASSWORD@HOST:PORT/postgres"
+        ) from None
+    try:
+        with login.connect() as connection:
+            may = connection.execute(
+                "select rolsuper or (rolcreaterole and rolcreatedb) from pg_roles where rolname = current_user"
+            ).fetchone()
+    except psycopg.OperationalError as error:
+        raise LocalError(f"AIRLOCK_DATABASE_URL names a server that does not let us in: {error}") from None
+    if may != (True,):
+        raise LocalError(
+            f"AIRLOCK_DATABASE_URL: role {login.user} must be allowed to create roles and databases "
+            f"(ALTER ROLE {login.user} CREATEROLE CREATEDB)."
+        )
+    return login

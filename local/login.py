@@ -1,0 +1,54 @@
+"""How a database is reached, and the roles and databases that the platform makes."""
+
+from dataclasses import dataclass, replace
+
+import psycopg
+from psycopg import sql
+
+from include.warehouse.roles import set_password
+
+
+@dataclass(frozen=True)
+class Login:
+    """How to reach one database as one role."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    dbname: str
+
+    def connect(self, **options: object) -> psycopg.Connection[tuple[object, ...]]:
+        """Open a connection; the caller closes it."""
+        return psycopg.connect(
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            password=self.password,
+            dbname=self.dbname,
+            connect_timeout=10,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def as_role(self, user: str, password: str, dbname: str) -> "Login":
+        """Give the login of another role on the same server."""
+        return replace(self, user=user, password=password, dbname=dbname)
+
+
+def ensure_role(admin: Login, login: Login) -> None:
+    """Make a role that can log in with this password, where it is missing."""
+    role = sql.Identifier(login.user)
+    with admin.connect(autocommit=True) as connection:
+        if not connection.execute("select 1 from pg_roles where rolname = %s", [login.user]).fetchone():
+            connection.execute(sql.SQL("create role {} login").format(role))
+        connection.execute(sql.SQL("grant {} to current_user").format(role))
+        set_password(connection, login.user, login.password)
+
+
+def ensure_database(admin: Login, name: str, owner: str) -> None:
+    """Make a database where it is missing."""
+    with admin.connect(autocommit=True) as connection:
+        if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
+            connection.execute(
+                sql.SQL("create database {} owner {}").format(sql.Identifier(name), sql.Identifier(owner))
+            )

@@ -1,0 +1,66 @@
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from include.warehouse.roles import set_password
+from local.database import server
+from local.login import Login, ensure_database, ensure_role
+from local.state import LocalError, State
+
+
+def test_a_role_and_its_database_are_made_once(postgres: Login) -> None:
+    owner = postgres.as_role("somebody", "its: password", "somebodys")
+    for _ in range(2):
+        ensure_role(postgres, owner)
+        ensure_database(postgres, "somebodys", owner="somebody")
+    with owner.connect() as connection:
+        owners = connection.execute(
+            "select pg_get_userbyid(datdba) from pg_database where datname = current_database()"
+        ).fetchall()
+    assert owners == [("somebody",)]
+
+
+@pytest.fixture
+def owner_of_a_server(postgres: Login) -> Iterator[Login]:
+    login = postgres.as_role("limited", "p@ss/w:rd", "postgres")
+    with postgres.connect(autocommit=True) as connection:
+        connection.execute("create role limited login")
+        set_password(connection, login.user, login.password)
+        yield login
+        connection.execute("drop role limited")
+
+
+def url(login: Login, password: str) -> str:
+    return f"postgresql://{login.user}:{password}@{login.host}:{login.port}/postgres"
+
+
+def test_a_server_of_the_users_own_is_used_as_it_is(postgres: Login, own_state: State) -> None:
+    with server(own_state, url(postgres, postgres.password)) as login:
+        assert login == postgres
+    assert not own_state.folder.exists()
+
+
+def test_a_server_of_the_users_own_must_let_us_make_roles(owner_of_a_server: Login, own_state: State) -> None:
+    with (
+        pytest.raises(LocalError, match="ALTER ROLE limited CREATEROLE CREATEDB"),
+        server(own_state, url(owner_of_a_server, "p%40ss%2Fw%3Ard")),
+    ):
+        pass
+
+
+def test_a_url_that_does_not_work_is_told_without_its_password(postgres: Login, own_state: State) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        closed = replace(postgres, port=nobody.getsockname()[1])
+        for given in (
+            "postgresql//admin:hidden@host/db",
+            "postgresql://admin:hidden@host:port/db",
+            "host=127.0.0.1 password=hidden",
+            url(postgres, "hidden"),
+            url(closed, "hidden"),
+        ):
+            with pytest.raises(LocalError, match="AIRLOCK_DATABASE_URL") as refused, server(own_state, given):
+                pass
+            assert "hidden" not in str(refused.value)
