@@ -12,10 +12,11 @@ from pathlib import Path
 import requests
 from psycopg import sql
 
+from include.warehouse.passfile import write_passfile
 from include.warehouse.roles import APP, READER
 from local.login import Login
 from local.processes import MARK, free_port, running, stop, wait_until
-from local.state import ROOT, LocalError, State, write_private
+from local.state import ROOT, LocalError, State
 from scripts.airflow_api import AirflowApi
 
 _UI_PORT = 8080  # Airflow's own default, if nobody has it
@@ -42,8 +43,7 @@ def environment(
     url = f"http://127.0.0.1:{port}"
     (state.airflow_home / "airflow.cfg").touch()  # else the processes would all make one at once
     password_file = state.folder / "pgpass"
-    password = metadata.password.replace("\\", "\\\\").replace(":", "\\:")
-    write_private(password_file, f"*:*:{metadata.dbname}:{metadata.user}:{password}\n")
+    write_passfile(password_file, metadata.password, database=metadata.dbname, user=metadata.user)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     no_proxy = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), "127.0.0.1", "localhost"]))
     return {

@@ -19,6 +19,7 @@ import psycopg
 from sqlalchemy import URL
 
 from include.errors import PermanentError
+from include.warehouse.passfile import write_passfile
 
 log = logging.getLogger(__name__)
 
@@ -111,9 +112,7 @@ def _private_copy(connection: psycopg.Connection[Any], batch_id: UUID, project: 
         uncommitted = folder / "uncommitted"
         uncommitted.mkdir()
         password_file = uncommitted / "pgpass"
-        password_file.touch(mode=0o600)
-        password = connection.info.password.replace("\\", "\\\\").replace(":", "\\:")
-        password_file.write_text(f"*:*:*:*:{password}\n")
+        write_passfile(password_file, connection.info.password)
         url = URL.create(
             "postgresql+psycopg",
             query={**connection.info.get_parameters(), "passfile": str(password_file)},
