@@ -24,7 +24,8 @@ def settings() -> Settings:
     home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
     return Settings(
         polygon_base_url=os.environ.get("POLYGON_BASE_URL") or "https://api.massive.com",
-        report_root=os.environ.get("AIRLOCK_REPORT_ROOT") or (home / "reports").as_uri(),
+        report_root=os.environ.get("AIRLOCK_REPORT_ROOT")
+        or f"file://{home / 'reports'}",  # not quoted: fsspec reads it as it is
         database_url=os.environ.get("AIRLOCK_DATABASE_URL") or None,
         xcom_root=os.environ.get("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH") or None,
     )
