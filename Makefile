@@ -2,9 +2,11 @@
 PYTHON ?= python3
 API ?= replay
 
-# Values reach the programs through the environment: a quote or a space in them is nobody's syntax.
+# Values reach the programs through the environment, as they were typed: no quote, space or $ in them is syntax.
+override Q := $(value Q)
 export API DATE Q
 # Everything that running makes stays in the clone.
+export PIP_CACHE_DIR = $(CURDIR)/.airlock/cache/pip
 export PRE_COMMIT_HOME = $(CURDIR)/.airlock/cache/pre-commit
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.airlock/cache/virtualenv
 
@@ -12,22 +14,23 @@ export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.airlock/cache/virtualenv
 .PHONY: help install demo up down sql test test-fast lint requirements clean
 
 help:
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' Makefile
 
+# `exec`: a signal to make must reach the program, not a shell that dies alone.
 install:
-	@$(PYTHON) scripts/bootstrap.py install
+	@exec $(PYTHON) scripts/bootstrap.py install
 
 demo: install ## run the market DAGs for one day and show the result (DATE=2023-08-01, API=live)
-	@.venv/bin/python -m local demo --date "$$DATE" --api "$$API"
+	@exec .venv/bin/python -m local demo --date "$$DATE" --api "$$API"
 
 up: install ## the same platform left running, with Airflow's UI (API=live)
-	@.venv/bin/python -m local up --api "$$API"
+	@exec .venv/bin/python -m local up --api "$$API"
 
 down: install ## stop it from elsewhere
-	@.venv/bin/python -m local down
+	@exec .venv/bin/python -m local down
 
 sql: install ## ask the local warehouse, as the reader: make sql Q="select ..."
-	@.venv/bin/python -m local sql "$$Q"
+	@exec .venv/bin/python -m local sql "$$Q"
 
 test: install ## the whole test suite
 	@.venv/bin/python -m pytest

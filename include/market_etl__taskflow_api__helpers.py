@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from include.market.flatten import Answer
 
 
-@task
+@task(multiple_outputs=False)
 def start(dag_run: Any = None, params: Any = None) -> Batch:
     """Decide which session the run loads; skips the run on a day on which XNYS is closed."""
     return tasks.open_batch(dag_run, params)
@@ -43,7 +43,7 @@ def validate_market_data(batch: Batch, ti: Any = None) -> None:
     tasks.validate_market_data(batch, ti)
 
 
-@task
+@task(multiple_outputs=False)
 def publish_market_data(batch: Batch) -> dict[str, Any]:
     """Open the inner door: replace the day in the published table by the validated batch."""
     return tasks.publish_market_data(batch)
@@ -51,5 +51,5 @@ def publish_market_data(batch: Batch) -> dict[str, Any]:
 
 @task
 def end(published: dict[str, Any]) -> None:
-    """Tell what readers see now."""
+    """Tell what was published."""
     print("{rows} rows of {day} are published in {object}".format(**published))

@@ -1,4 +1,4 @@
-"""Every environment variable that Airlock reads, in one place."""
+"""Every environment variable that a person or a deployment sets for Airlock, in one place."""
 
 import os
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class Settings:
     """AIRLOCK_REPORT_ROOT: a folder or object-storage URL for reports."""
     database_url: str | None
     """AIRLOCK_DATABASE_URL: an admin's URL of a Postgres server to use instead of the embedded one; local only."""
-    xcom_root: str | None
-    """AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH: where Airflow keeps large values between tasks."""
+    polygon_api_key: str | None
+    """POLYGON_API_KEY: for `make demo API=live`; local only, a deployment has the Airflow variable of that name."""
 
 
 def settings() -> Settings:
@@ -27,5 +27,5 @@ def settings() -> Settings:
         report_root=os.environ.get("AIRLOCK_REPORT_ROOT")
         or f"file://{home / 'reports'}",  # not quoted: fsspec reads it as it is
         database_url=os.environ.get("AIRLOCK_DATABASE_URL") or None,
-        xcom_root=os.environ.get("AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH") or None,
+        polygon_api_key=os.environ.get("POLYGON_API_KEY") or None,
     )

@@ -6,23 +6,31 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, date, datetime
 
+import psycopg
+from requests import RequestException
 from rich.console import Console
 
 from include.errors import AirlockError, PermanentError
 from include.market.calendar import check_completed, closed_reason, last_completed_session
 from include.market.params import parse_market_date
 from include.settings import settings
-from local import database, demo
+from local import database, demo, postgres
 from local.platform import ApiChoice, Stopped, platform, reader, stopped_by_signals
 from local.prices import recorded_days
 from local.processes import stop_marked, wait_until
 from local.state import LocalError, State
+from scripts.airflow_api import AirflowApiError
 
 DEMO_DAY = date(2023, 8, 1)
-# 1: something failed; 2: the command cannot be carried out as it was given.
+# 1: something failed; 2: the command cannot be carried out as it was given, and nothing was started.
 FAILED, REFUSED = 1, 2
+
+
+class Refused(Exception):
+    """What was asked for cannot be done; the text says what to ask for instead."""
 
 
 def main() -> int:
@@ -49,31 +57,40 @@ def main() -> int:
             if arguments.command == "down":
                 return _down(state, console)
             return _sql(state, arguments.query)
-    except (LocalError, AirlockError) as error:
+    except (Refused, LocalError, AirlockError, AirflowApiError, RequestException, psycopg.OperationalError) as error:
         Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
-        return REFUSED if isinstance(error, AirlockError) else FAILED
+        return REFUSED if isinstance(error, Refused) else FAILED
     except Stopped as stopped:
         console.print("Stopped.")
         return stopped.status
 
 
-def _demo(state: State, console: Console, api: str, asked: str) -> int:
-    choice, key = _api(api)
+def _day(choice: ApiChoice, asked: str) -> date:
+    """Give the session to load; raises Refused when it cannot have prices."""
     now = datetime.now(UTC)
     try:
         day = parse_market_date(asked) or (DEMO_DAY if choice == "replay" else last_completed_session(now))
     except PermanentError:
-        raise AirlockError(f"DATE={asked}: write a day as YYYY-MM-DD, such as DATE={DEMO_DAY}") from None
-    check_completed(day, now)
-    if reason := closed_reason(day):
-        raise AirlockError(f"Nothing to load: {reason}. Choose another DATE.")
-    if choice == "replay":
-        first, last = recorded_days()
-        if not first <= day <= last:
-            raise AirlockError(
-                f"The replay has prices from {first} to {last}, not of {day}: choose a DATE in between, or "
-                "use the real service with API=live."
-            )
+        raise Refused(f"DATE={asked}: write a day as YYYY-MM-DD, such as DATE={DEMO_DAY}") from None
+    try:
+        check_completed(day, now)
+        reason = closed_reason(day)
+    except PermanentError as error:
+        raise Refused(str(error)) from None
+    if reason:
+        raise Refused(f"Nothing to load: {reason}. Choose another DATE.")
+    first, last = recorded_days()
+    if choice == "replay" and not first <= day <= last:
+        raise Refused(
+            f"The replay has prices from {first} to {last}, not of {day}: choose a DATE in between, or "
+            "use the real service with API=live."
+        )
+    return day
+
+
+def _demo(state: State, console: Console, api: str, asked: str) -> int:
+    choice, key = _api(api)
+    day = _day(choice, asked)
     console.print(f"Airlock demo: {day}, market API {choice}")
     with platform(state, console, api=choice, api_key=key, schedule=False) as running:
         console.print(f"  Running the DAGs (Airflow's UI meanwhile: {running.ui})")
@@ -110,20 +127,23 @@ def _down(state: State, console: Console) -> int:
     holder = state.holder()
     if holder:
         console.print(f"Stopping process {holder} ...")
-        os.kill(holder, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(holder, signal.SIGTERM)
         deadline = time.monotonic() + 60
         while state.holder() == holder:
             if time.monotonic() > deadline:
                 raise LocalError(f"Process {holder} did not stop within a minute: kill -9 {holder}")
             time.sleep(0.1)
-    orphans = stop_marked(str(state.folder))
-    console.print("Stopped." if holder or orphans else "Nothing was running.")
+    left = stop_marked(str(state.folder))
+    if postgres.has_data(state):
+        left += postgres.stop_leftover(state)
+    console.print("Stopped." if holder or left else "Nothing was running.")
     return 0
 
 
 def _sql(state: State, query: str) -> int:
     if not query.strip():
-        raise AirlockError('Nothing to ask: make sql Q="select * from market.transformed_market_data"')
+        raise Refused('Nothing to ask: make sql Q="select * from market.transformed_market_data"')
     with database.running_server(state, settings().database_url) as server:
         return database.query(reader(state, server), query)
 
@@ -132,10 +152,10 @@ def _api(name: str) -> tuple[ApiChoice, str]:
     if name == "replay":
         return "replay", ""
     if name != "live":
-        raise AirlockError(f"API={name}: write API=replay (recorded prices, the default) or API=live.")
-    key = os.environ.get("POLYGON_API_KEY", "")
+        raise Refused(f"API={name}: write API=replay (recorded prices, the default) or API=live.")
+    key = settings().polygon_api_key
     if not key:
-        raise AirlockError("API=live needs a key of the market API: export POLYGON_API_KEY=... and run it again.")
+        raise Refused("API=live needs a key of the market API: export POLYGON_API_KEY=... and run it again.")
     return "live", key
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import requests
 from psycopg import sql
+from sqlalchemy import URL
 
 from include.warehouse.passfile import write_passfile
 from include.warehouse.roles import APP, READER
 from local.login import Login
-from local.processes import MARK, free_port, running, stop, wait_until
+from local.processes import MARK, running, stop, wait_until
 from local.state import ROOT, LocalError, State
 from scripts.airflow_api import AirflowApi
 
-_UI_PORT = 8080  # Airflow's own default, if nobody has it
 _START_SECONDS = 180
 # What a user's shell may carry that would lead the platform elsewhere; AIRFLOW_CONN_* and AIRFLOW_VAR_* are welcome.
 _FOREIGN = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "PG", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME")
@@ -35,7 +35,7 @@ def environment(
     schedule: bool,
     port: int,
 ) -> dict[str, str]:
-    """Give the environment in which every Airflow process runs.
+    """Give the environment in which every Airflow process runs, and write the files that it names.
 
     `metadata` and `warehouse` are logins of the metadata's owner and of the warehouse's admin; `schedule` says
     whether the scheduler may start runs of its own.
@@ -45,12 +45,9 @@ def environment(
     password_file = state.folder / "pgpass"
     write_passfile(password_file, metadata.password, database=metadata.dbname, user=metadata.user)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    no_proxy = ",".join(filter(None, [kept.get("NO_PROXY") or kept.get("no_proxy"), "127.0.0.1", "localhost"]))
     return {
         **kept,
         MARK: str(state.folder),
-        "NO_PROXY": no_proxy,
-        "no_proxy": no_proxy,
         "SPT_NOENV": "1",  # processes that rename themselves keep their environment, and with it the mark
         "PYTHONPATH": str(ROOT),  # as on Astro, where the project's root is importable
         "PGPASSFILE": str(password_file),
@@ -66,9 +63,9 @@ def environment(
         "AIRFLOW__CORE__XCOM_BACKEND": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"file://{state.xcom}",
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "65536",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": (
-            f"postgresql+psycopg2://{metadata.user}@{metadata.host}:{metadata.port}/{metadata.dbname}"
-        ),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": URL.create(
+            "postgresql+psycopg2", metadata.user, None, metadata.host, metadata.port, metadata.dbname
+        ).render_as_string(),
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(schedule),
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",  # seconds until a new DAG file is seen
@@ -130,11 +127,6 @@ def migrate_metadata(metadata: Login, env: Mapping[str, str]) -> None:
         connection.execute(
             sql.SQL("comment on database {} is {}").format(sql.Identifier(metadata.dbname), sql.Literal(wanted))
         )
-
-
-def ui_port() -> int:
-    """Give the port for the API server and its UI."""
-    return free_port(_UI_PORT)
 
 
 @contextmanager

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from include.warehouse.roles import APP, READER
 from local import postgres
-from local.login import Login
+from local.login import MADE_HERE, Login
 from local.state import LocalError, State
+
+WAREHOUSE = "warehouse"
 
 
 @contextmanager
@@ -35,13 +38,22 @@ def running_server(state: State, own_url: str | None) -> Iterator[Login]:
         yield login
     elif not postgres.has_data(state):
         raise LocalError("There is no warehouse yet: `make demo` makes it.")
+    elif state.holder():
+        raise LocalError("The platform is just starting: ask again in a moment.")
     else:
         with state.running(), postgres.embedded(state) as login:
             yield login
 
 
 def query(login: Login, text: str) -> int:
-    """Run a query in psql, its output to the terminal; gives psql's exit status."""
+    """Run a query in psql, its output to the terminal; gives psql's exit status.
+
+    Raises LocalError when the login does not get in.
+    """
+    try:
+        login.connect().close()
+    except psycopg.OperationalError as error:
+        raise LocalError(f"{login.user} cannot read the warehouse: `make demo` makes it. ({error})") from None
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     env = {
         **kept,
@@ -60,27 +72,41 @@ def _own_server(url: str) -> Login:
     try:
         parts = conninfo_to_dict(url)
         login = Login(
-            host=str(parts["host"]),
-            port=int(parts.get("port") or 5432),
-            user=str(parts["user"]),
-            password=str(parts.get("password") or ""),
-            dbname=str(parts.get("dbname") or "postgres"),
+            host=str(parts.pop("host")),
+            port=int(parts.pop("port", None) or 5432),
+            user=str(parts.pop("user")),
+            password=str(parts.pop("password", None) or ""),
+            dbname=str(parts.pop("dbname", None) or "postgres"),
         )
     except (psycopg.ProgrammingError, KeyError, ValueError):
         # The parser's own message repeats the URL, password included.
         raise LocalError(
             "AIRLOCK_DATABASE_URL cannot be read: write postgresql://ADMIN:PASSWORD@HOST:PORT/postgres"
         ) from None
+    if parts:  # dropping sslmode in silence would be worse than refusing it
+        raise LocalError(f"AIRLOCK_DATABASE_URL: the options {', '.join(parts)} are not supported; leave them out.")
     try:
         with login.connect() as connection:
-            may = connection.execute(
+            ((may,),) = connection.execute(
                 "select rolsuper or (rolcreaterole and rolcreatedb) from pg_roles where rolname = current_user"
-            ).fetchone()
+            ).fetchall()
+            comments = connection.execute(
+                "select shobj_description(oid, 'pg_database') from pg_database where datname = %s", [WAREHOUSE]
+            ).fetchall()
+            roles = connection.execute(
+                "select rolname from pg_roles where rolname = any(%s)", [[APP, READER]]
+            ).fetchall()
     except psycopg.OperationalError as error:
         raise LocalError(f"AIRLOCK_DATABASE_URL names a server that does not let us in: {error}") from None
-    if may != (True,):
+    if not may:
         raise LocalError(
             f"AIRLOCK_DATABASE_URL: role {login.user} must be allowed to create roles and databases "
             f"(ALTER ROLE {login.user} CREATEROLE CREATEDB)."
+        )
+    if comments != [(MADE_HERE,)] and (comments or roles):
+        # Going on would give the roles new passwords, and lock a deployment out of its own warehouse.
+        raise LocalError(
+            f"AIRLOCK_DATABASE_URL names a server on which somebody else made the database {WAREHOUSE} or the roles "
+            f"{APP} and {READER}: use another server."
         )
     return login

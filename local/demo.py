@@ -11,6 +11,8 @@ from rich.live import Live
 from rich.table import Table
 
 from local.platform import Platform
+from local.processes import check_running
+from local.state import LocalError
 from scripts.airflow_api import FINISHED, RunState, TaskState
 
 MARKET_DAGS = ("market_etl__traditional", "market_etl__taskflow_api")
@@ -39,21 +41,26 @@ class Result:
 def run_dags(platform: Platform, console: Console, dags: Sequence[str], conf: dict[str, Any]) -> list[RunState]:
     """Trigger the DAGs together and show their tasks until all have ended; gives the runs' last states.
 
-    A run that takes longer than a quarter of an hour is given as it then is.
+    Raises LocalError when a process of Airflow's ends meanwhile, or when the runs take too long.
     """
     runs = {dag_id: platform.airflow.trigger(dag_id, conf) for dag_id in dags}
     deadline = time.monotonic() + _RUN_SECONDS
-    told: set[TaskState] = set()
+    told: set[tuple[str, TaskState]] = set()
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while True:
+            check_running("Airflow", platform.processes)
             states = [platform.airflow.run(dag_id, run_id) for dag_id, run_id in runs.items()]
             tasks = {dag_id: platform.airflow.tasks(dag_id, run_id) for dag_id, run_id in runs.items()}
             if console.is_terminal:
                 live.update(_progress(tasks))
             else:
                 told = _tell(console, tasks, told)
-            if all(run.state in FINISHED for run in states) or time.monotonic() > deadline:
+            if all(run.state in FINISHED for run in states):
                 return states
+            if time.monotonic() > deadline:
+                raise LocalError(
+                    f"The runs have not ended after {_RUN_SECONDS // 60} minutes: look at them in `make up`."
+                )
             time.sleep(0.5)
 
 
@@ -78,8 +85,8 @@ def _rows(platform: Platform, published: dict[str, Any] | None) -> int | None:
         sql.Identifier(_DAY_COLUMNS[published["object"]]),
     )
     with platform.reader.connect() as connection:
-        count = connection.execute(query, [published["day"]]).fetchone()
-    return int(str(count[0])) if count else None
+        ((count,),) = connection.execute(query, [published["day"]]).fetchall()
+    return int(str(count))
 
 
 def table(results: Sequence[Result], title: str) -> Table:
@@ -127,7 +134,9 @@ def _progress(tasks: dict[str, list[TaskState]]) -> Table:
     return grid
 
 
-def _tell(console: Console, tasks: dict[str, list[TaskState]], told: set[Any]) -> set[Any]:
+def _tell(
+    console: Console, tasks: dict[str, list[TaskState]], told: set[tuple[str, TaskState]]
+) -> set[tuple[str, TaskState]]:
     now = {(dag_id, task) for dag_id, states in tasks.items() for task in states if task.state in _TOLD}
     for dag_id, task in sorted(now - told, key=lambda each: (each[0], each[1].task_id)):
         console.print(f"  {dag_id}.{task.task_id}: {task.state}", highlight=False)

@@ -1,11 +1,13 @@
 """How a database is reached, and the roles and databases that the platform makes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import psycopg
 from psycopg import sql
 
 from include.warehouse.roles import set_password
+
+MADE_HERE = "made by Airlock's local platform"
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Login:
     host: str
     port: int
     user: str
-    password: str
+    password: str = field(repr=False)
     dbname: str
 
     def connect(self, **options: object) -> psycopg.Connection[tuple[object, ...]]:
@@ -46,9 +48,12 @@ def ensure_role(admin: Login, login: Login) -> None:
 
 
 def ensure_database(admin: Login, name: str, owner: str) -> None:
-    """Make a database where it is missing."""
+    """Make a database where it is missing, with a comment that says who made it."""
     with admin.connect(autocommit=True) as connection:
         if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
             connection.execute(
                 sql.SQL("create database {} owner {}").format(sql.Identifier(name), sql.Identifier(owner))
+            )
+            connection.execute(
+                sql.SQL("comment on database {} is {}").format(sql.Identifier(name), sql.Literal(MADE_HERE))
             )

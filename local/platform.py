@@ -1,5 +1,6 @@
 """The whole platform on one machine, put together: database, market API, migrations, Airflow."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -18,15 +20,15 @@ from include.settings import settings
 from include.warehouse.migrate import migrate
 from include.warehouse.roles import APP, READER
 from local import airflow_stack
-from local.database import server
+from local.database import WAREHOUSE, server
 from local.login import Login, ensure_database, ensure_role
 from local.prices import REPLAY_KEY
 from local.processes import MARK, free_port, running, stop_marked, wait_until
 from local.state import ROOT, State
 from scripts.airflow_api import AirflowApi
 
-WAREHOUSE = "warehouse"
 METADATA = "airlock_airflow"
+UI_PORT = 8080  # Airflow's own default, if nobody has it
 DAGS = {path.stem for path in (ROOT / "dags").glob("*.py")}
 
 ApiChoice = Literal["replay", "live"]
@@ -59,6 +61,8 @@ def platform(
 
     `prices` is another file of prices for the replay than its own. Raises LocalError with what to do.
     """
+    started = datetime.now(UTC)
+    _bypass_proxy()
     with ExitStack() as stack:
         stack.enter_context(state.running())
         if orphans := stop_marked(str(state.folder)):
@@ -86,13 +90,13 @@ def platform(
                 market_api=market_api,
                 api_key=api_key,
                 schedule=schedule,
-                port=airflow_stack.ui_port(),
+                port=free_port(UI_PORT),
             )
             with _step(console, "Airflow's metadata"):
                 airflow_stack.migrate_metadata(metadata, env)
             with _step(console, "Airflow"):
                 client, processes = stack.enter_context(airflow_stack.airflow(state, env, DAGS))
-                cut_off = client.fail_unfinished_runs()
+                cut_off = client.fail_unfinished_runs(before=started)
             if cut_off:
                 console.print(
                     f"  {cut_off} runs that were cut off earlier are marked failed; clear one to run it again"
@@ -106,6 +110,12 @@ def platform(
             )
         finally:
             console.print("Stopping ...")
+
+
+def _bypass_proxy() -> None:
+    """Let no proxy of the user's stand between this machine and itself, in our processes or in those we start."""
+    kept = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, [kept, "127.0.0.1", "localhost", "::1"]))
 
 
 def reader(state: State, server: Login) -> Login:

@@ -39,7 +39,7 @@ def embedded(state: State) -> Iterator[Login]:
     log when it does not come up.
     """
     place = _Place.of(state)
-    _stop_leftover(place.data)
+    stop_leftover(state)
     if not place.data.exists():
         _initialise(place, state.secrets["postgres"])
     login, process = _start(place, state)
@@ -229,12 +229,19 @@ def _answers(login: Login, data: Path) -> bool:
     return True
 
 
-def _stop_leftover(data: Path) -> None:
-    for process in psutil.process_iter(["cmdline"]):
-        # The postmaster keeps the command line it was started with; a pid file may name somebody else's process.
-        if str(data) in (process.info["cmdline"] or []):
-            process.send_signal(signal.SIGINT)
-            psutil.wait_procs([process], timeout=30)
+def stop_leftover(state: State) -> bool:
+    """Stop a server that a killed run of this state left behind; tells whether there was one."""
+    data = str(_Place.of(state).data)
+    # The postmaster keeps the command line it was started with; a pid file may name somebody else's process.
+    left = [each for each in psutil.process_iter(["name", "cmdline"]) if _is_postmaster(each, data)]
+    for process in left:
+        process.send_signal(signal.SIGINT)
+    psutil.wait_procs(left, timeout=30)
+    return bool(left)
+
+
+def _is_postmaster(process: psutil.Process, data: str) -> bool:
+    return process.info["name"] == "postgres" and data in (process.info["cmdline"] or [])
 
 
 def _environment() -> dict[str, str]:

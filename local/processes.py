@@ -61,13 +61,18 @@ def wait_until(
     """
     deadline = time.monotonic() + seconds
     while not ready():
-        for log, process in processes.items():
-            if process.poll() is not None:
-                raise LocalError(f"{what} stopped with status {process.returncode}.\n{tail(log)}")
+        check_running(what, processes)
         if time.monotonic() > deadline:
             ends = "\n".join(tail(log) for log in processes)
             raise LocalError(f"{what} was not ready after {seconds:.0f} s.\n{ends}")
         time.sleep(0.1)
+
+
+def check_running(what: str, processes: Mapping[Path, subprocess.Popen[bytes]]) -> None:
+    """Raise LocalError, with the end of its log, when one of the processes has ended."""
+    for log, process in processes.items():
+        if process.poll() is not None:
+            raise LocalError(f"{what} stopped with status {process.returncode}.\n{tail(log)}")
 
 
 def tail(log: Path, lines: int = 15) -> str:

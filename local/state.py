@@ -4,11 +4,13 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,13 +77,14 @@ class State:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock_file.open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise LocalError(
-                    f"This clone's platform is already running (process {self.holder()}): "
-                    "use it, or stop it with `make down`."
-                ) from None
+            while not _locked(lock, fcntl.LOCK_EX):
+                # Without a holder it was but a look at the lock, or its holder has not signed yet.
+                if holder := self.holder():
+                    raise LocalError(
+                        f"This clone's platform is already running (process {holder}): "
+                        "use it, or stop it with `make down`."
+                    )
+                time.sleep(0.05)
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -95,15 +98,19 @@ class State:
         if not self._lock_file.exists():
             return None
         with self._lock_file.open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(lock.read() or 0) or None
-        return None
+            return None if _locked(lock, fcntl.LOCK_SH) else int(lock.read() or 0) or None
 
     @property
     def _lock_file(self) -> Path:
         return self.folder / "platform.lock"
+
+
+def _locked(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_private(path: Path, text: str) -> None:

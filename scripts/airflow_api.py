@@ -13,7 +13,11 @@ FINISHED = frozenset({"success", "failed"})
 
 
 class AirflowApiError(Exception):
-    """Airflow refused a request; the text is Airflow's own."""
+    """Airflow refused a request; the text is Airflow's own, `status` the HTTP status."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,10 @@ class AirflowApi:
         run = self._request("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf or {}})
         return str(run["dag_run_id"])
 
-    def fail_unfinished_runs(self) -> int:
-        """Mark every running or queued run failed; gives how many there were."""
-        unfinished = self._get("dags/~/dagRuns", state=["running", "queued"], limit=1000)["dag_runs"]
+    def fail_unfinished_runs(self, before: datetime) -> int:
+        """Mark the running and queued runs failed that were queued before a time; gives how many there were."""
+        runs = self._get("dags/~/dagRuns", state=["running", "queued"], limit=1000)["dag_runs"]
+        unfinished = [run for run in runs if _time(run["queued_at"]) < before]
         for run in unfinished:
             path = f"dags/{run['dag_id']}/dagRuns/{quote(run['dag_run_id'], safe='')}"
             self._request("PATCH", path, json={"state": "failed"})
@@ -101,7 +106,7 @@ class AirflowApi:
         try:
             return self._get(path, deserialize="true")["value"]
         except AirflowApiError as error:
-            if error.args[1] == 404:
+            if error.status == 404:
                 return None
             raise
 

@@ -43,9 +43,9 @@ def install() -> None:
 
 
 def fingerprint() -> str:
-    """Say what .venv depends on: the lock, the interpreter and where the clone lies."""
+    """Say what .venv depends on: the lock and the interpreter."""
     parts = [(ROOT / name).read_bytes() for name in ("uv.lock", "pyproject.toml")]
-    return hashlib.sha256(b"".join([*parts, sys.version.encode(), str(ROOT).encode()])).hexdigest()
+    return hashlib.sha256(b"".join([*parts, sys.version.encode()])).hexdigest()
 
 
 def uv_command() -> list[Path]:
@@ -132,4 +132,7 @@ if __name__ == "__main__":
     commands = {"install": install, "clean": clean}
     if len(sys.argv) != 2 or sys.argv[1] not in commands:
         sys.exit("usage: bootstrap.py " + "|".join(commands))
-    commands[sys.argv[1]]()
+    try:
+        commands[sys.argv[1]]()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -4,8 +4,9 @@ What is represented but wrong (a negative price, a high below the low, a ticker 
 the quality gate's to say.
 """
 
+from contextlib import suppress
 from datetime import date
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,7 +28,7 @@ class _DailySummary(BaseModel):
     # Strict: a price that comes as a text or a bool is a changed API and no price.
     model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
 
-    status: str
+    status: Literal["OK"]
     day: str = Field(alias="from")
     symbol: str
     open: float
@@ -35,6 +36,14 @@ class _DailySummary(BaseModel):
     low: float
     close: float
     volume: float
+
+
+class _Envelope(BaseModel):
+    """What every answer of the service has; a refusal has little more, and its reason goes by either name."""
+
+    status: str
+    error: object = None
+    message: object = None
 
 
 def flatten(answers: list[Answer], market_date: date) -> pd.DataFrame:
@@ -53,6 +62,12 @@ def flatten(answers: list[Answer], market_date: date) -> pd.DataFrame:
 
 def _row(ticker: str, body: str, market_date: date) -> dict[str, object]:
     what = f"daily summary of {ticker} on {market_date}"
+    with suppress(ValidationError):  # the whole summary's flaws, below, say more
+        envelope = _Envelope.model_validate_json(body)
+        if envelope.status != "OK":
+            said = envelope.error or envelope.message
+            reason = f" ({shown(said)})" if said else ""
+            raise MarketDataInvalid(f"{what}: status is {shown(envelope.status)}, not 'OK'{reason}")
     try:
         summary = _DailySummary.model_validate_json(body)
     except ValidationError as error:
@@ -60,7 +75,6 @@ def _row(ticker: str, body: str, market_date: date) -> dict[str, object]:
         # Without its cause, which would quote the whole body.
         raise MarketDataInvalid(f"{what}: {flaws}") from None
     for field, found, wanted in (
-        ("status", summary.status, "OK"),
         ("from", summary.day, market_date.isoformat()),
         ("symbol", summary.symbol, ticker),
     ):

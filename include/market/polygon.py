@@ -115,7 +115,10 @@ class PolygonClient:
             raise _Failing(f"{said}: the market API cannot be reached, try again later") from None
         if response.status_code != 200:
             raise self._error(what, response, body)
-        return _text(what, body)
+        text = _text(what, body)
+        if self._key in text:  # it would go on into task values and logs
+            raise MarketDataInvalid(f"{what}: the body repeats POLYGON_API_KEY")
+        return text
 
     def _error(self, what: str, response: requests.Response, body: bytes) -> Exception:
         status = response.status_code
@@ -129,7 +132,7 @@ class PolygonClient:
             limited = _RateLimited(f"{said}: ask for fewer tickers, or try again later")
             limited.wait = _retry_after(response)
             return limited
-        if status >= 500:
+        if status >= 500 or status == 408:
             return _Failing(f"{said}: try again later")
         if 300 <= status < 400:
             place = self._redacted(response.headers.get("Location", "nowhere"))

@@ -1,7 +1,5 @@
 """The one place where a warehouse connection is opened by its Airflow name."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -12,15 +10,8 @@ ADMIN = "postgres_admin_conn"
 READER = "postgres_reader_conn"
 
 
-@contextmanager
-def connect(conn_id: str) -> Iterator[psycopg.Connection[Any]]:
-    """Open an Airflow connection as one transaction: committed at the end, rolled back on an error, closed."""
-    with opened(conn_id) as connection:
-        yield connection
-
-
-def opened(conn_id: str) -> psycopg.Connection[Any]:
-    """Open an Airflow connection; the caller commits and closes it."""
+def connect(conn_id: str) -> psycopg.Connection[Any]:
+    """Open an Airflow connection; as a context manager it is one transaction: committed or rolled back, then closed."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     connection = PostgresHook(postgres_conn_id=conn_id).get_conn()

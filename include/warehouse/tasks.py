@@ -47,6 +47,6 @@ def migrate() -> list[str]:
             raise PermanentError(f"Connection {conn_id} has no password: {role} logs in with one.")
         if passwords.setdefault(role, connection.password) != connection.password:
             raise PermanentError(f"Connection {conn_id} has another password for {role} than the others.")
-    applied = migrations.migrate(lambda: connections.opened(connections.ADMIN), passwords)
+    applied = migrations.migrate(lambda: connections.connect(connections.ADMIN), passwords)
     log.info("Applied: %s", ", ".join(applied) or "nothing, the warehouse was up to date")
     return applied

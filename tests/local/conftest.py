@@ -23,12 +23,17 @@ def own_state() -> Iterator[State]:
         yield State(Path(folder) / "state")
 
 
-def command(state: State, *arguments: str) -> subprocess.Popen[str]:
+def command(state: State, *arguments: str, **env: str) -> subprocess.Popen[str]:
     """Start `python -m local ...` on a state of its own, as the Makefile does."""
+    return start(state, [sys.executable, "-m", "local", *arguments], **env)
+
+
+def start(state: State, words: list[str], **env: str) -> subprocess.Popen[str]:
+    """Start a command in the checkout, on a state of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "local", *arguments],
+        words,
         cwd=ROOT,
-        env={**os.environ, "AIRLOCK_STATE_DIR": str(state.folder)},
+        env={**os.environ, "AIRLOCK_STATE_DIR": str(state.folder), **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -37,9 +37,39 @@ def url(login: Login, password: str) -> str:
 
 
 def test_a_server_of_the_users_own_is_used_as_it_is(postgres: Login, own_state: State) -> None:
-    with server(own_state, url(postgres, postgres.password)) as login:
-        assert login == postgres
+    ensure_database(postgres, "warehouse", owner=postgres.user)
+    try:
+        with server(own_state, url(postgres, postgres.password)) as login:
+            assert login == postgres
+    finally:
+        drop_warehouse(postgres)
     assert not own_state.folder.exists()
+
+
+def test_a_warehouse_that_somebody_else_made_is_left_alone(postgres: Login, own_state: State) -> None:
+    with postgres.connect(autocommit=True) as connection:
+        connection.execute("create database warehouse")
+    try:
+        with (
+            pytest.raises(LocalError, match="somebody else made the database warehouse"),
+            server(own_state, url(postgres, postgres.password)),
+        ):
+            pass
+    finally:
+        drop_warehouse(postgres)
+
+
+def drop_warehouse(postgres: Login) -> None:
+    with postgres.connect(autocommit=True) as connection:
+        connection.execute("drop database warehouse")
+
+
+def test_an_option_in_the_url_is_not_dropped_in_silence(postgres: Login, own_state: State) -> None:
+    with (
+        pytest.raises(LocalError, match="the options sslmode are not supported"),
+        server(own_state, url(postgres, postgres.password) + "?sslmode=verify-full"),
+    ):
+        pass
 
 
 def test_a_server_of_the_users_own_must_let_us_make_roles(owner_of_a_server: Login, own_state: State) -> None:

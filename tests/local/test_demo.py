@@ -5,8 +5,10 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,14 +16,17 @@ from typing import Any
 import psutil
 import pytest
 import requests
+import tenacity
 from rich.console import Console
 
+from include.market.calendar import last_completed_session
 from local import demo
 from local.platform import Platform, platform
-from local.prices import DATA
+from local.prices import DATA, REPLAY_KEY
+from local.processes import free_port
 from local.state import State
 from scripts.airflow_api import AirflowApiError
-from tests.local.conftest import command, processes_of, words
+from tests.local.conftest import command, processes_of, start, words
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -57,11 +62,16 @@ def e2e_state() -> Iterator[State]:
 @pytest.fixture(scope="module")
 def running(e2e_state: State) -> Iterator[Platform]:
     """Run one platform, whose market API serves one bad row: AMZN's high of 2023-08-02 is below its low."""
-    prices = e2e_state.folder.parent / "prices.csv"
-    prices.write_text(re.sub(r"(2023-08-02,AMZN,[\d.]+),[\d.]+", r"\1,1.5", DATA.read_text()))
+    prices = _bad_prices(e2e_state.folder.parent)
     console = Console(width=120)
     with platform(e2e_state, console, api="replay", api_key="", schedule=False, prices=prices) as started:
         yield started
+
+
+def _bad_prices(folder: Path) -> Path:
+    prices = folder / "prices.csv"
+    prices.write_text(re.sub(r"(2023-08-02,AMZN,[\d.]+),[\d.]+", r"\1,1.5", DATA.read_text()))
+    return prices
 
 
 def run(running: Platform, conf: dict[str, Any], *dags: str) -> list[demo.Result]:
@@ -163,7 +173,7 @@ def test_a_run_without_any_date_loads_the_last_completed_session(running: Platfo
     (result,) = run(running, {}, TRADITIONAL)
     batch = running.airflow.xcom(TRADITIONAL, result.run.run_id, "start")
     assert states(result)["start"] == "success"
-    assert batch["market_date"] > "2026-11"  # which the replay does not have
+    assert batch["market_date"] == last_completed_session(datetime.now(UTC)).isoformat()  # not in the replay
     assert states(result)["extract_market_data"] == "failed"
 
 
@@ -208,27 +218,75 @@ def test_no_secret_is_written_anywhere(running: Platform, good: list[demo.Result
     assert not [line for line in lines if any(secret in line for secret in secrets)]
 
 
-def test_a_killed_demo_is_healed_by_the_next_which_a_signal_stops_without_a_trace(own_state: State) -> None:
+def test_a_killed_demo_is_healed_by_the_next(own_state: State) -> None:
     with command(own_state, "demo") as killed:
         _read_until(killed, "start: success")
         killed.send_signal(signal.SIGKILL)
     assert processes_of(own_state), "a kill -9 leaves its children: what the next run has to cope with"
 
-    with command(own_state, "demo") as healed:
+    with command(own_state, "demo", http_proxy="http://127.0.0.1:9", AIRFLOW__CORE__EXECUTOR="nonsense") as healed:
         text, _ = healed.communicate(timeout=180)
     assert healed.returncode == 0, text
     assert "left behind" in text
     assert "2 runs that were cut off earlier are marked failed" in text
     assert processes_of(own_state) == []
 
-    for number, when in ((signal.SIGTERM, "start: success"), (signal.SIGINT, "Market API replay")):
-        with command(own_state, "demo") as stopped:
-            _read_until(stopped, when)
-            stopped.send_signal(number)
-            text, _ = stopped.communicate(timeout=60)
-        assert stopped.returncode == 128 + number, text
-        assert "Traceback" not in text
-        assert processes_of(own_state) == []
+
+def test_a_signal_stops_the_demo_without_a_trace(own_state: State) -> None:
+    makefile = ["make", "demo", f"PYTHON={sys.executable}"]
+    with start(own_state, makefile) as stopped:
+        _read_until(stopped, "start: success")
+        stopped.terminate()
+        text, _ = stopped.communicate(timeout=60)
+    assert "Traceback" not in text
+    assert _soon_none(own_state)
+
+    with command(own_state, "demo") as stopped:
+        _read_until(stopped, "Market API replay")
+        stopped.send_signal(signal.SIGINT)
+        text, _ = stopped.communicate(timeout=60)
+    assert stopped.returncode == 128 + signal.SIGINT, text
+    assert "Traceback" not in text
+    assert processes_of(own_state) == []
+
+
+def test_down_clears_up_after_a_kill(own_state: State) -> None:
+    with command(own_state, "demo") as killed:
+        _read_until(killed, "Market API replay")
+        killed.send_signal(signal.SIGKILL)
+    assert processes_of(own_state)
+    with command(own_state, "down") as down:
+        text, _ = down.communicate(timeout=60)
+    assert (down.returncode, text) == (0, "Stopped.\n")
+    assert processes_of(own_state) == []
+
+
+def test_a_gate_that_closes_is_the_commands_failure(own_state: State, tmp_path: Path) -> None:
+    port = free_port()
+    replay = [sys.executable, "-m", "local.market_api", "--port", str(port), "--data", str(_bad_prices(tmp_path))]
+    with start(own_state, replay) as service:
+        try:
+            live = {"POLYGON_BASE_URL": f"http://127.0.0.1:{port}", "POLYGON_API_KEY": REPLAY_KEY}
+            with command(own_state, "demo", "--api", "live", "--date", BAD, **live) as refused:
+                text, _ = refused.communicate(timeout=180)
+        finally:
+            service.terminate()
+    assert refused.returncode == 1, text
+    assert text.count("17 of 18") == 2
+    assert text.count("The gate closed") == 2
+
+
+def test_a_scheduler_that_dies_ends_the_demo_with_its_log(own_state: State) -> None:
+    with command(own_state, "demo") as demo_process:
+        _read_until(demo_process, "Running the DAGs")
+        (scheduler,) = [each for each in _family(demo_process.pid) if "scheduler" in words(each)]
+        scheduler.kill()
+        text, _ = demo_process.communicate(timeout=60)
+    assert demo_process.returncode == 1
+    assert "Airflow stopped with status -9" in text
+    assert "scheduler.log" in text
+    assert "Traceback" not in text.split("The end of")[0]
+    assert processes_of(own_state) == []
 
 
 def test_up_stays_until_down(own_state: State) -> None:
@@ -248,6 +306,14 @@ def test_up_stays_until_down(own_state: State) -> None:
             down.communicate(timeout=60)
         up.communicate(timeout=30)
     assert processes_of(own_state) == []
+
+
+def _soon_none(state: State) -> bool:
+    """Tell whether a state's processes end within a minute: make itself does not wait for them."""
+    tenacity.Retrying(
+        retry=tenacity.retry_if_result(bool), stop=tenacity.stop_after_delay(60), wait=tenacity.wait_fixed(0.2)
+    )(processes_of, state)
+    return True
 
 
 def _read_until(process: subprocess.Popen[str], text: str) -> str:

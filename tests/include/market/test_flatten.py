@@ -75,6 +75,7 @@ def test_what_is_represented_but_wrong_is_left_to_the_gate() -> None:
         ("null", "body", "None"),
         ("{}", "from", "missing"),
         (without("status"), "status", "missing"),
+        ('{"status":"ERROR","error":"Try again later"}', "status", "'ERROR', not 'OK' ('Try again later')"),
         (without("from"), "from", "missing"),
         (without("symbol"), "symbol", "missing"),
         (without("open"), "open", "missing"),

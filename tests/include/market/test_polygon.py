@@ -262,6 +262,13 @@ def test_a_body_that_is_no_text_of_a_summary_is_refused(
     assert len(service.asked) == 1
 
 
+def test_a_body_that_repeats_the_key_goes_no_further(service: Service) -> None:
+    service.play((200, {}, b'{"status":"OK","note":"%s"}' % KEY.encode()))
+    with pytest.raises(MarketDataInvalid, match="repeats POLYGON_API_KEY") as refusal:
+        service.summary()
+    assert KEY not in str(refusal.value)
+
+
 def test_a_body_of_the_largest_size_is_read_whole(service: Service) -> None:
     service.play((200, {}, b" " * 1_000_000))
     assert len(service.summary()) == 1_000_000
