@@ -1,6 +1,7 @@
 """A platform of the tests' own, and what finds its processes."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
+from local.prices import DATA
 from local.processes import MARK
 from local.state import ROOT, State
 
@@ -56,3 +58,13 @@ def processes_of(state: State) -> list[str]:
             if mark == str(state.folder) or any(str(state.folder) in word for word in words(process)):
                 found.append(" ".join(words(process)))
     return found
+
+
+BAD_DAY = "2023-08-02"
+
+
+def bad_prices(folder: Path) -> Path:
+    """Give a file of prices with one bad row: AMZN's high of 2023-08-02 is below its low."""
+    prices = folder / "prices.csv"
+    prices.write_text(re.sub(rf"({BAD_DAY},AMZN,[\d.]+),[\d.]+", r"\1,1.5", DATA.read_text()))
+    return prices
