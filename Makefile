@@ -5,6 +5,8 @@ API ?= replay
 # Values reach the programs through the environment, as they were typed: no quote, space or $ in them is syntax.
 override Q := $(value Q)
 export API DATE Q
+# What would lead our own Python elsewhere.
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONSTARTUP
 # Everything that running makes stays in the clone.
 export PIP_CACHE_DIR = $(CURDIR)/.airlock/cache/pip
 export PRE_COMMIT_HOME = $(CURDIR)/.airlock/cache/pre-commit
@@ -30,7 +32,7 @@ down: install ## stop it from elsewhere
 	@exec .venv/bin/python -m local down
 
 sql: install ## ask the local warehouse, as the reader: make sql Q="select ..."
-	@exec .venv/bin/python -m local sql "$$Q"
+	@exec .venv/bin/python -m local sql -- "$$Q"
 
 test: install ## the whole test suite
 	@.venv/bin/python -m pytest

@@ -20,10 +20,11 @@ from include.settings import settings
 from local import database, demo, postgres
 from local.platform import ApiChoice, Stopped, platform, reader, stopped_by_signals
 from local.prices import recorded_days
-from local.processes import stop_marked, wait_until
+from local.processes import free_port, stop_marked, wait_until
 from local.state import LocalError, State
 from scripts.airflow_api import AirflowApiError
 
+UI_PORT = 8080  # Airflow's own default, if nobody has it
 DEMO_DAY = date(2023, 8, 1)
 # 1: something failed; 2: the command cannot be carried out as it was given, and nothing was started.
 FAILED, REFUSED = 1, 2
@@ -46,6 +47,7 @@ def main() -> int:
     commands.add_parser("sql").add_argument("query")
     arguments = parser.parse_args()
 
+    _shield()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     state = State.chosen()
     try:
@@ -63,6 +65,14 @@ def main() -> int:
     except Stopped as stopped:
         console.print("Stopped.")
         return stopped.status
+
+
+def _shield() -> None:
+    """Let nothing of the user's shell lead our connections elsewhere: libpq's settings, or a proxy to ourselves."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+    kept = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, [kept, "127.0.0.1", "localhost", "::1"]))
 
 
 def _day(choice: ApiChoice, asked: str) -> date:
@@ -92,7 +102,7 @@ def _demo(state: State, console: Console, api: str, asked: str) -> int:
     choice, key = _api(api)
     day = _day(choice, asked)
     console.print(f"Airlock demo: {day}, market API {choice}")
-    with platform(state, console, api=choice, api_key=key, schedule=False) as running:
+    with platform(state, console, api=choice, api_key=key, schedule=False, port=free_port()) as running:
         console.print(f"  Running the DAGs (Airflow's UI meanwhile: {running.ui})")
         runs = demo.run_dags(running, console, demo.MARKET_DAGS, {"market_date": day.isoformat()})
         results = demo.collect(running, runs)
@@ -108,7 +118,9 @@ def _demo(state: State, console: Console, api: str, asked: str) -> int:
 
 def _up(state: State, console: Console, api: str) -> int:
     choice, key = _api(api)
-    with platform(state, console, api=choice, api_key=key, schedule=choice == "live") as running:
+    with platform(
+        state, console, api=choice, api_key=key, schedule=choice == "live", port=free_port(UI_PORT)
+    ) as running:
         console.print(
             f"\nAirflow's UI: {running.ui}   (no login; loopback only)\n"
             + (
@@ -119,7 +131,7 @@ def _up(state: State, console: Console, api: str) -> int:
             )
             + "Stop with Ctrl-C, or `make down` from elsewhere."
         )
-        wait_until(lambda: False, "Airflow", running.processes, seconds=math.inf)
+        wait_until(lambda: False, "The platform", running.processes, seconds=math.inf)
     return FAILED
 
 

@@ -16,13 +16,13 @@ from sqlalchemy import URL
 from include.warehouse.passfile import write_passfile
 from include.warehouse.roles import APP, READER
 from local.login import Login
-from local.processes import MARK, running, stop, wait_until
+from local.processes import MARK, listens, running, stop, wait_until
 from local.state import ROOT, LocalError, State
 from scripts.airflow_api import AirflowApi
 
 _START_SECONDS = 180
 # What a user's shell may carry that would lead the platform elsewhere; AIRFLOW_CONN_* and AIRFLOW_VAR_* are welcome.
-_FOREIGN = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "PG", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME")
+_FOREIGN = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "PG", "PYTHON")
 
 
 def environment(
@@ -48,6 +48,7 @@ def environment(
     return {
         **kept,
         MARK: str(state.folder),
+        "TMPDIR": str(state.temporary),  # what a killed task leaves there goes with the next start
         "SPT_NOENV": "1",  # processes that rename themselves keep their environment, and with it the mark
         "PYTHONPATH": str(ROOT),  # as on Astro, where the project's root is importable
         "PGPASSFILE": str(password_file),
@@ -152,9 +153,11 @@ def airflow(
             processes[log] = stack.enter_context(running(command, its_env, log))
         stack.callback(stop, processes.values())  # together: each takes some seconds
 
+        server = processes[state.logs / "api-server.log"]
+
         def ready() -> bool:
             try:
-                if not api.healthy():
+                if not listens(server, int(env["AIRFLOW__API__PORT"])) or not api.healthy():
                     return False
             except requests.RequestException:
                 return False

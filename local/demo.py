@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from psycopg import sql
@@ -48,7 +49,7 @@ def run_dags(platform: Platform, console: Console, dags: Sequence[str], conf: di
     told: set[tuple[str, TaskState]] = set()
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while True:
-            check_running("Airflow", platform.processes)
+            check_running(platform.processes)
             states = [platform.airflow.run(dag_id, run_id) for dag_id, run_id in runs.items()]
             tasks = {dag_id: platform.airflow.tasks(dag_id, run_id) for dag_id, run_id in runs.items()}
             if console.is_terminal:
@@ -116,7 +117,8 @@ def show(console: Console, platform: Platform, results: Sequence[Result], title:
     console.print(table(results, title))
     for result in results:
         if result.gate and result.gate["report"]:
-            console.print(f"Report of {result.run.dag_id}: {result.gate['report']}", soft_wrap=True)
+            page = Path(result.gate["report"].removeprefix("file://")).as_uri()  # quoted, so that it can be clicked
+            console.print(f"Report of {result.run.dag_id}: {page}", soft_wrap=True)
     for result in results:
         for task in result.tasks:
             if task.state == "failed":

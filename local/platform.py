@@ -1,6 +1,6 @@
 """The whole platform on one machine, put together: database, market API, migrations, Airflow."""
 
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,14 +23,14 @@ from local import airflow_stack
 from local.database import WAREHOUSE, server
 from local.login import Login, ensure_database, ensure_role
 from local.prices import REPLAY_KEY
-from local.processes import MARK, free_port, running, stop_marked, wait_until
+from local.processes import MARK, free_port, listens, running, stop_marked, wait_until
 from local.state import ROOT, State
 from scripts.airflow_api import AirflowApi
 
 METADATA = "airlock_airflow"
-UI_PORT = 8080  # Airflow's own default, if nobody has it
 DAGS = {path.stem for path in (ROOT / "dags").glob("*.py")}
 
+Processes = Mapping[Path, subprocess.Popen[bytes]]
 ApiChoice = Literal["replay", "live"]
 
 
@@ -43,8 +43,8 @@ class Platform:
     admin: Login
     """Logs in to the warehouse as the admin."""
     reader: Login
-    processes: Mapping[Path, subprocess.Popen[bytes]]
-    """Airflow's processes, by their logs."""
+    processes: Processes
+    """Airflow's processes and the replay's, by their logs."""
 
 
 @contextmanager
@@ -55,18 +55,20 @@ def platform(
     api: ApiChoice,
     api_key: str,
     schedule: bool,
+    port: int,
     prices: Path | None = None,
 ) -> Iterator[Platform]:
     """Start everything in order, and stop all of it at the end, however the end comes.
 
-    `prices` is another file of prices for the replay than its own. Raises LocalError with what to do.
+    `port` is the API server's and the UI's; `prices` is another file of prices for the replay than its own.
+    Raises LocalError with what to do.
     """
     started = datetime.now(UTC)
-    _bypass_proxy()
     with ExitStack() as stack:
         stack.enter_context(state.running())
         if orphans := stop_marked(str(state.folder)):
             console.print(f"  stopped {orphans} processes that an earlier run left behind")
+        shutil.rmtree(state.temporary)
         stack.callback(stop_marked, str(state.folder))
 
         try:
@@ -80,9 +82,11 @@ def platform(
             with _step(console, "Warehouse migrations"):
                 migrate(warehouse.connect, {role: state.secrets[role] for role in (APP, READER)})
             market_api = settings().polygon_base_url
+            processes: Processes = {}
             if api == "replay":
                 with _step(console, "Market API replay"):
-                    market_api, api_key = stack.enter_context(_replay(state, prices)), REPLAY_KEY
+                    market_api, processes = stack.enter_context(_replay(state, prices))
+                api_key = REPLAY_KEY
             env = airflow_stack.environment(
                 state,
                 metadata,
@@ -90,12 +94,12 @@ def platform(
                 market_api=market_api,
                 api_key=api_key,
                 schedule=schedule,
-                port=free_port(UI_PORT),
+                port=port,
             )
             with _step(console, "Airflow's metadata"):
                 airflow_stack.migrate_metadata(metadata, env)
             with _step(console, "Airflow"):
-                client, processes = stack.enter_context(airflow_stack.airflow(state, env, DAGS))
+                client, components = stack.enter_context(airflow_stack.airflow(state, env, DAGS))
                 cut_off = client.fail_unfinished_runs(before=started)
             if cut_off:
                 console.print(
@@ -103,7 +107,7 @@ def platform(
                 )
             yield Platform(
                 airflow=client,
-                processes=processes,
+                processes={**processes, **components},
                 ui=env["AIRFLOW__API__BASE_URL"],
                 admin=warehouse,
                 reader=reader(state, root),
@@ -112,19 +116,13 @@ def platform(
             console.print("Stopping ...")
 
 
-def _bypass_proxy() -> None:
-    """Let no proxy of the user's stand between this machine and itself, in our processes or in those we start."""
-    kept = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, [kept, "127.0.0.1", "localhost", "::1"]))
-
-
 def reader(state: State, server: Login) -> Login:
     """Give the login with which people look at the warehouse."""
     return server.as_role(READER, state.secrets[READER], WAREHOUSE)
 
 
 @contextmanager
-def _replay(state: State, prices: Path | None) -> Iterator[str]:
+def _replay(state: State, prices: Path | None) -> Iterator[tuple[str, Processes]]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = state.logs / "market-api.log"
@@ -135,12 +133,12 @@ def _replay(state: State, prices: Path | None) -> Iterator[str]:
 
         def ready() -> bool:
             try:
-                return requests.get(f"{url}/healthz", timeout=5).ok
+                return listens(process, port) and requests.get(f"{url}/healthz", timeout=5).ok
             except requests.ConnectionError:
                 return False
 
         wait_until(ready, "The market API replay", {log: process}, seconds=60)
-        yield url
+        yield url, {log: process}
 
 
 @contextmanager

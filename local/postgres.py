@@ -121,6 +121,8 @@ class _Place:
             shutil.copytree(_INSTALL, site / "package" / _INSTALL.name, dirs_exist_ok=True)
             if _LIBRARIES.exists():
                 shutil.copytree(_LIBRARIES, site / _LIBRARIES.name, dirs_exist_ok=True)
+            for path in [site, *site.rglob("*")]:  # however strict the umask was that they were made under
+                path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444))
             (site / "complete").touch()
         return replace(self, bin=site / "package" / _INSTALL.name / "bin", data=folder / "data")
 

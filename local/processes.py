@@ -20,6 +20,7 @@ MARK = "AIRLOCK_PLATFORM"
 def running(command: Sequence[str | Path], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in a session of its own, output to `log`; on leaving, stop it with SIGTERM.
 
+    `env` carries the mark: the platform's state folder.
     A session of its own keeps the terminal's Ctrl-C from reaching it before we decide the order of stopping.
     """
     with log.open("ab") as output:
@@ -32,6 +33,8 @@ def running(command: Sequence[str | Path], env: Mapping[str, str], log: Path) ->
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    with _sessions(env[MARK]).open("a") as sessions:
+        sessions.write(f"{process.pid}\n")
     try:
         yield process
     finally:
@@ -61,18 +64,26 @@ def wait_until(
     """
     deadline = time.monotonic() + seconds
     while not ready():
-        check_running(what, processes)
+        check_running(processes)
         if time.monotonic() > deadline:
             ends = "\n".join(tail(log) for log in processes)
             raise LocalError(f"{what} was not ready after {seconds:.0f} s.\n{ends}")
         time.sleep(0.1)
 
 
-def check_running(what: str, processes: Mapping[Path, subprocess.Popen[bytes]]) -> None:
+def check_running(processes: Mapping[Path, subprocess.Popen[bytes]]) -> None:
     """Raise LocalError, with the end of its log, when one of the processes has ended."""
     for log, process in processes.items():
         if process.poll() is not None:
-            raise LocalError(f"{what} stopped with status {process.returncode}.\n{tail(log)}")
+            raise LocalError(f"The {log.stem} stopped with status {process.returncode}.\n{tail(log)}")
+
+
+def listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Tell whether it is this process that answers on a port, and not somebody else's who was there first."""
+    with suppress(psutil.Error):
+        sockets = psutil.Process(process.pid).net_connections("tcp")
+        return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
+    return False
 
 
 def tail(log: Path, lines: int = 15) -> str:
@@ -82,16 +93,31 @@ def tail(log: Path, lines: int = 15) -> str:
 
 
 def stop_marked(mark: str) -> int:
-    """Kill every process that carries the mark; returns how many there were.
+    """Kill every process of the platform whose mark this is; returns how many there were.
 
-    After an orderly stop there are none. After a `kill -9` of the platform these are its orphans.
+    After an orderly stop there are none. After a `kill -9` of the platform these are its orphans: those that carry
+    the mark in their environment, and Airflow's workers, which hide theirs, in the sessions of what we started.
     """
-    orphans = [process for process in psutil.process_iter() if _carries(process, mark)]
+    noted = _sessions(mark)
+    sessions = {int(line) for line in noted.read_text().split()} if noted.exists() else set()
+    orphans = [each for each in psutil.process_iter() if _carries(each, mark) or _is_worker(each, sessions)]
     for process in orphans:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(orphans, timeout=10)
+    noted.unlink(missing_ok=True)
     return len(orphans)
+
+
+def _sessions(mark: str) -> Path:
+    return Path(mark) / "sessions"
+
+
+def _is_worker(process: psutil.Process, sessions: set[int]) -> bool:
+    with suppress(psutil.Error, OSError):
+        # The name as well: long after, a stranger's session may have got the number.
+        return os.getsid(process.pid) in sessions and "airflow" in " ".join(process.cmdline())
+    return False
 
 
 def _carries(process: psutil.Process, mark: str) -> bool:

@@ -50,6 +50,11 @@ class State:
         """AIRFLOW_HOME of the local platform."""
         return self._made("airflow")
 
+    @property
+    def temporary(self) -> Path:
+        """Temporary files of the platform's processes."""
+        return self._made("tmp")
+
     def _made(self, name: str) -> Path:
         path = self.folder / name
         path.mkdir(parents=True, exist_ok=True)

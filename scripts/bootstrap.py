@@ -6,6 +6,7 @@ and no syntax that an older Python could not read, so that it can say which one 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -31,6 +32,9 @@ def install() -> None:
         stop(f"Airlock needs Python 3.11, 3.12 or 3.13, not {found}: name one, as in make demo PYTHON=python3.12")
     stamp = VENV / "airlock-installed"
     wanted = fingerprint()
+    STATE.mkdir(exist_ok=True)
+    lock = (STATE / "install.lock").open("w")  # held until this process ends
+    fcntl.flock(lock, fcntl.LOCK_EX)
     if stamp.exists() and stamp.read_text() == wanted:
         return
     started = time.monotonic()
@@ -77,9 +81,12 @@ def uv_command() -> list[Path]:
 
 def run(command: Sequence[str | Path], name: str) -> None:
     """Run a command with nothing written outside the clone; end with its own message when it fails."""
+    temporary = STATE / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
     kept = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
     env = {
         **kept,
+        "TMPDIR": str(temporary),
         "PIP_USER": "0",  # a user's setting that forbids --target
         "PIP_REQUIRE_VIRTUALENV": "0",
         "UV_CACHE_DIR": str(STATE / "cache" / "uv"),

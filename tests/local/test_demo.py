@@ -17,6 +17,7 @@ from include.market.calendar import last_completed_session
 from local import demo
 from local.platform import Platform, platform
 from local.prices import DATA
+from local.processes import free_port
 from local.state import State
 from scripts.airflow_api import AirflowApiError
 from tests.local.conftest import BAD_DAY, bad_prices, words
@@ -57,7 +58,9 @@ def running(e2e_state: State) -> Iterator[Platform]:
     """Run one platform, whose market API serves one bad row: AMZN's high of 2023-08-02 is below its low."""
     prices = bad_prices(e2e_state.folder.parent)
     console = Console(width=120)
-    with platform(e2e_state, console, api="replay", api_key="", schedule=False, prices=prices) as started:
+    with platform(
+        e2e_state, console, api="replay", api_key="", schedule=False, port=free_port(), prices=prices
+    ) as started:
         yield started
 
 

@@ -86,7 +86,7 @@ def test_a_scheduler_that_dies_ends_the_demo_with_its_log(own_state: State) -> N
         scheduler.kill()
         text, _ = demo_process.communicate(timeout=60)
     assert demo_process.returncode == 1
-    assert "Airflow stopped with status -9" in text
+    assert "The scheduler stopped with status -9" in text
     assert "scheduler.log" in text
     assert "Traceback" not in text.split("The end of")[0]
     assert processes_of(own_state) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local.processes import MARK, free_port, running, stop_marked, wait_until
+from local.processes import MARK, free_port, listens, running, stop_marked, wait_until
 from local.state import LocalError
 
 SLEEPING = "import time; print('up', flush=True); time.sleep(600)"
@@ -17,6 +17,17 @@ FORKING = (
     "print('up', flush=True); time.sleep(600)"
 )
 
+HIDING = """
+import os, sys, time
+if not os.fork():
+    os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)", "airflow"], {})
+time.sleep(600)
+"""
+
+
+def marked(folder: Path) -> dict[str, str]:
+    return {**os.environ, MARK: str(folder)}
+
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
@@ -24,7 +35,7 @@ def python(code: str) -> list[str]:
 
 def test_a_process_is_stopped_at_the_end_and_has_written_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with running(python(SLEEPING), os.environ, log) as process:
+    with running(python(SLEEPING), marked(tmp_path), log) as process:
         wait_until(lambda: "up" in log.read_text(), "it", {log: process}, seconds=20)
     assert process.returncode is not None
 
@@ -32,8 +43,8 @@ def test_a_process_is_stopped_at_the_end_and_has_written_its_log(tmp_path: Path)
 def test_a_process_that_ends_too_early_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
-        running(python("import sys; print('because'); sys.exit(3)"), os.environ, log) as process,
-        pytest.raises(LocalError, match=r"(?s)The thing stopped with status 3.*because"),
+        running(python("import sys; print('because'); sys.exit(3)"), marked(tmp_path), log) as process,
+        pytest.raises(LocalError, match=r"(?s)The log stopped with status 3.*because"),
     ):
         wait_until(lambda: False, "The thing", {log: process}, seconds=20)
 
@@ -41,7 +52,7 @@ def test_a_process_that_ends_too_early_is_told_with_the_end_of_its_log(tmp_path:
 def test_waiting_ends(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
-        running(python(SLEEPING), os.environ, log) as process,
+        running(python(SLEEPING), marked(tmp_path), log) as process,
         pytest.raises(LocalError, match="was not ready after"),
     ):
         wait_until(lambda: False, "The thing", {log: process}, seconds=0.3)
@@ -71,3 +82,27 @@ def test_a_taken_port_is_not_given() -> None:
         port = taken.getsockname()[1]
         assert free_port(port) != port
     assert free_port(port) == port
+
+
+def test_workers_that_hide_their_environment_are_found_by_their_session(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running(python(HIDING), marked(tmp_path), log) as leader:
+        wait_until(lambda: _workers(leader) != [], "the worker", {log: leader}, seconds=20)
+        (hidden,) = _workers(leader)
+        leader.kill()
+        leader.wait()
+        assert stop_marked(str(tmp_path)) == 1
+        assert not hidden.is_running()
+
+
+def _workers(leader: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return [each for each in psutil.Process(leader.pid).children() if "airflow" in each.cmdline()]
+
+
+def test_a_port_is_ours_only_if_our_process_listens() -> None:
+    with socket.socket() as other, subprocess.Popen(python(SLEEPING), stdout=subprocess.PIPE) as ours:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert not listens(ours, other.getsockname()[1])
+        ours.kill()
+        ours.communicate()
