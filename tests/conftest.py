@@ -1,5 +1,6 @@
 """What all tests share: one embedded Postgres a session, and a migrated warehouse of its own for each test."""
 
+import atexit
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from psycopg import sql
 
 # Before anything imports airflow: it makes its files where this says at import.
 os.environ["AIRFLOW_HOME"] = mkdtemp(prefix="airlock-tests-airflow-")
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRLOCK_REPORT_ROOT"] = f"{os.environ['AIRFLOW_HOME']}/reports"
 
@@ -26,13 +28,6 @@ from local.postgres import embedded
 from local.state import State
 
 TEMPLATE = "warehouse_template"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _airflow_home() -> Iterator[None]:
-    """Leave nothing of Airflow behind."""
-    yield
-    shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
