@@ -17,7 +17,6 @@ from psycopg import sql
 
 # Before anything imports airflow: it makes its files where this says at import.
 os.environ["AIRFLOW_HOME"] = mkdtemp(prefix="airlock-tests-airflow-")
-atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRLOCK_REPORT_ROOT"] = f"{os.environ['AIRFLOW_HOME']}/reports"
 
@@ -26,6 +25,8 @@ from include.warehouse.roles import APP, READER
 from local.login import Login
 from local.postgres import embedded
 from local.state import State
+
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 TEMPLATE = "warehouse_template"
 
