@@ -24,8 +24,8 @@ def settings() -> Settings:
     home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
     return Settings(
         polygon_base_url=os.environ.get("POLYGON_BASE_URL") or "https://api.massive.com",
-        report_root=os.environ.get("AIRLOCK_REPORT_ROOT")
-        or f"file://{home / 'reports'}",  # not quoted: fsspec reads it as it is
+        # Not quoted: the object-storage path reads it as it is.
+        report_root=os.environ.get("AIRLOCK_REPORT_ROOT") or f"file://{home / 'reports'}",
         database_url=os.environ.get("AIRLOCK_DATABASE_URL") or None,
         polygon_api_key=os.environ.get("POLYGON_API_KEY") or None,
     )

@@ -89,12 +89,13 @@ def _day(choice: ApiChoice, asked: str) -> date:
         raise Refused(str(error)) from None
     if reason:
         raise Refused(f"Nothing to load: {reason}. Choose another DATE.")
-    first, last = recorded_days()
-    if choice == "replay" and not first <= day <= last:
-        raise Refused(
-            f"The replay has prices from {first} to {last}, not of {day}: choose a DATE in between, or "
-            "use the real service with API=live."
-        )
+    if choice == "replay":
+        first, last = recorded_days()
+        if not first <= day <= last:
+            raise Refused(
+                f"The replay has prices from {first} to {last}, not of {day}: choose a DATE in between, or "
+                "use the real service with API=live."
+            )
     return day
 
 

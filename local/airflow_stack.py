@@ -1,6 +1,5 @@
 """A real Airflow on one machine: scheduler with LocalExecutor, DAG processor and API server, loopback only."""
 
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from sqlalchemy import URL
 from include.warehouse.passfile import write_passfile
 from include.warehouse.roles import APP, READER
 from local.login import Login
-from local.processes import MARK, listens, running, stop, wait_until
+from local.processes import MARK, Processes, listens, running, stop, wait_until
 from local.state import ROOT, LocalError, State
 from scripts.airflow_api import AirflowApi
 
@@ -44,6 +43,7 @@ def environment(
     (state.airflow_home / "airflow.cfg").touch()  # else the processes would all make one at once
     password_file = state.folder / "pgpass"
     write_passfile(password_file, metadata.password, database=metadata.dbname, user=metadata.user)
+    app, reader = (warehouse.as_role(role, state.secrets[role], warehouse.dbname) for role in (APP, READER))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     return {
         **kept,
@@ -76,31 +76,14 @@ def environment(
         "AIRFLOW__API__SECRET_KEY": state.secrets["api"],
         "AIRFLOW__API_AUTH__JWT_SECRET": state.secrets["jwt"],
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "AIRFLOW_CONN_POSTGRES_ADMIN_CONN": _connection(warehouse),
-        "AIRFLOW_CONN_POSTGRES_MARKET_CONN": _connection(_role(state, warehouse, APP)),
-        "AIRFLOW_CONN_POSTGRES_DAILY_OPERATIONAL_CONN": _connection(_role(state, warehouse, APP)),
-        "AIRFLOW_CONN_POSTGRES_READER_CONN": _connection(_role(state, warehouse, READER)),
+        "AIRFLOW_CONN_POSTGRES_ADMIN_CONN": warehouse.as_airflow_connection(),
+        "AIRFLOW_CONN_POSTGRES_MARKET_CONN": app.as_airflow_connection(),
+        "AIRFLOW_CONN_POSTGRES_DAILY_OPERATIONAL_CONN": app.as_airflow_connection(),
+        "AIRFLOW_CONN_POSTGRES_READER_CONN": reader.as_airflow_connection(),
         "AIRFLOW_VAR_POLYGON_API_KEY": api_key,
         "POLYGON_BASE_URL": market_api,
         "AIRLOCK_REPORT_ROOT": f"file://{state.reports}",
     }
-
-
-def _role(state: State, warehouse: Login, role: str) -> Login:
-    return warehouse.as_role(role, state.secrets[role], warehouse.dbname)
-
-
-def _connection(login: Login) -> str:
-    return json.dumps(
-        {
-            "conn_type": "postgres",
-            "host": login.host,
-            "port": login.port,
-            "login": login.user,
-            "password": login.password,
-            "schema": login.dbname,
-        }
-    )
 
 
 def migrate_metadata(metadata: Login, env: Mapping[str, str]) -> None:
@@ -131,9 +114,7 @@ def migrate_metadata(metadata: Login, env: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def airflow(
-    state: State, env: Mapping[str, str], dag_ids: set[str]
-) -> Iterator[tuple[AirflowApi, Mapping[Path, subprocess.Popen[bytes]]]]:
+def airflow(state: State, env: Mapping[str, str], dag_ids: set[str]) -> Iterator[tuple[AirflowApi, Processes]]:
     """Run Airflow until the end of the context; gives a client once the DAGs can be triggered, and its processes.
 
     Raises LocalError, with the end of the log, when a process ends or a DAG cannot be imported.

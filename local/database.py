@@ -54,9 +54,8 @@ def query(login: Login, text: str) -> int:
         login.connect().close()
     except psycopg.OperationalError as error:
         raise LocalError(f"{login.user} cannot read the warehouse: `make demo` makes it. ({error})") from None
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     env = {
-        **kept,
+        **os.environ,
         "PGHOST": login.host,
         "PGPORT": str(login.port),
         "PGUSER": login.user,

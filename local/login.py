@@ -1,5 +1,6 @@
 """How a database is reached, and the roles and databases that the platform makes."""
 
+import json
 from dataclasses import dataclass, field, replace
 
 import psycopg
@@ -30,6 +31,19 @@ class Login:
             dbname=self.dbname,
             connect_timeout=10,
             **options,  # type: ignore[arg-type]
+        )
+
+    def as_airflow_connection(self) -> str:
+        """Give the login in the JSON form of an AIRFLOW_CONN_* variable."""
+        return json.dumps(
+            {
+                "conn_type": "postgres",
+                "host": self.host,
+                "port": self.port,
+                "login": self.user,
+                "password": self.password,
+                "schema": self.dbname,
+            }
         )
 
     def as_role(self, user: str, password: str, dbname: str) -> "Login":

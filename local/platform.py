@@ -2,10 +2,9 @@
 
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,14 +22,13 @@ from local import airflow_stack
 from local.database import WAREHOUSE, server
 from local.login import Login, ensure_database, ensure_role
 from local.prices import REPLAY_KEY
-from local.processes import MARK, free_port, listens, running, stop_marked, wait_until
+from local.processes import MARK, Processes, free_port, listens, running, stop_marked, wait_until
 from local.state import ROOT, State
 from scripts.airflow_api import AirflowApi
 
 METADATA = "airlock_airflow"
 DAGS = {path.stem for path in (ROOT / "dags").glob("*.py")}
 
-Processes = Mapping[Path, subprocess.Popen[bytes]]
 ApiChoice = Literal["replay", "live"]
 
 
@@ -44,7 +42,7 @@ class Platform:
     """Logs in to the warehouse as the admin."""
     reader: Login
     processes: Processes
-    """Airflow's processes and the replay's, by their logs."""
+    """Airflow's processes and the replay's."""
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -39,7 +40,7 @@ def embedded(state: State) -> Iterator[Login]:
     log when it does not come up.
     """
     place = _Place.of(state)
-    stop_leftover(state)
+    _stop_server(place.data)
     if not place.data.exists():
         _initialise(place, state.secrets["postgres"])
     login, process = _start(place, state)
@@ -133,9 +134,7 @@ class _Place:
     def _as_user(self, *command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command,
-            user=self.user,
-            group=self.group,
-            extra_groups=self.extra_groups,
+            **self.identity,
             cwd=cwd,
             env=_environment(),
             stdin=subprocess.DEVNULL,
@@ -147,15 +146,14 @@ class _Place:
     def own(self, path: Path) -> None:
         """Give a file or folder to the user that the server runs as."""
         if self.user:
-            shutil.chown(path, self.user, self.group)
+            shutil.chown(path, self.user, self.identity["group"])
 
     @property
-    def group(self) -> int | None:
-        return pwd.getpwnam(self.user).pw_gid if self.user else None
-
-    @property
-    def extra_groups(self) -> list[int] | None:
-        return [] if self.user else None
+    def identity(self) -> dict[str, Any]:
+        """Whom a process is started as, in the words of subprocess; nobody else unless we are root."""
+        if not self.user:
+            return {}
+        return {"user": self.user, "group": pwd.getpwnam(self.user).pw_gid, "extra_groups": []}
 
 
 def _initialise(place: _Place, password: str) -> None:
@@ -194,9 +192,7 @@ def _start(place: _Place, state: State) -> tuple[Login, subprocess.Popen[bytes]]
                     *("-D", place.data, "-h", login.host, "-p", str(login.port)),
                     *("-c", "unix_socket_directories="),  # a clone's path can be longer than a socket's may be
                 ],
-                user=place.user,
-                group=place.group,
-                extra_groups=place.extra_groups,
+                **place.identity,
                 cwd=place.data.parent,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
@@ -233,9 +229,12 @@ def _answers(login: Login, data: Path) -> bool:
 
 def stop_leftover(state: State) -> bool:
     """Stop a server that a killed run of this state left behind; tells whether there was one."""
-    data = str(_Place.of(state).data)
+    return _stop_server(_Place.of(state).data)
+
+
+def _stop_server(data: Path) -> bool:
     # The postmaster keeps the command line it was started with; a pid file may name somebody else's process.
-    left = [each for each in psutil.process_iter(["name", "cmdline"]) if _is_postmaster(each, data)]
+    left = [each for each in psutil.process_iter(["name", "cmdline"]) if _is_postmaster(each, str(data))]
     for process in left:
         process.send_signal(signal.SIGINT)
     psutil.wait_procs(left, timeout=30)

@@ -15,6 +15,9 @@ from local.state import ROOT, LocalError
 # Carried by every process of a platform and by all that these fork: by it a killed run's children are found.
 MARK = "AIRLOCK_PLATFORM"
 
+Processes = Mapping[Path, subprocess.Popen[bytes]]
+"""Running processes, by their logs."""
+
 
 @contextmanager
 def running(command: Sequence[str | Path], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
@@ -55,10 +58,8 @@ def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
             process.wait()
 
 
-def wait_until(
-    ready: Callable[[], bool], what: str, processes: Mapping[Path, subprocess.Popen[bytes]], *, seconds: float
-) -> None:
-    """Wait until `ready()`; `processes` are those it depends on, by their logs.
+def wait_until(ready: Callable[[], bool], what: str, processes: Processes, *, seconds: float) -> None:
+    """Wait until `ready()`; `processes` are those it depends on.
 
     Raises LocalError, with the end of the log, when one of them has ended or the time is over.
     """
@@ -71,7 +72,7 @@ def wait_until(
         time.sleep(0.1)
 
 
-def check_running(processes: Mapping[Path, subprocess.Popen[bytes]]) -> None:
+def check_running(processes: Processes) -> None:
     """Raise LocalError, with the end of its log, when one of the processes has ended."""
     for log, process in processes.items():
         if process.poll() is not None:

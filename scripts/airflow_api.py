@@ -83,13 +83,12 @@ class AirflowApi:
         runs = self._get("dags/~/dagRuns", state=["running", "queued"], limit=1000)["dag_runs"]
         unfinished = [run for run in runs if _time(run["queued_at"]) < before]
         for run in unfinished:
-            path = f"dags/{run['dag_id']}/dagRuns/{quote(run['dag_run_id'], safe='')}"
-            self._request("PATCH", path, json={"state": "failed"})
+            self._request("PATCH", _path(run["dag_id"], run["dag_run_id"]), json={"state": "failed"})
         return len(unfinished)
 
     def run(self, dag_id: str, run_id: str) -> RunState:
         """Give the state of a run."""
-        run = self._get(f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
+        run = self._get(_path(dag_id, run_id))
         seconds = None
         if run["start_date"] and run["end_date"]:
             seconds = (_time(run["end_date"]) - _time(run["start_date"])).total_seconds()
@@ -97,12 +96,12 @@ class AirflowApi:
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
         """Give the states of a run's tasks."""
-        found = self._get(f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances", limit=1000)
+        found = self._get(f"{_path(dag_id, run_id)}/taskInstances", limit=1000)
         return [TaskState(each["task_id"], each["state"], each["try_number"]) for each in found["task_instances"]]
 
     def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """Give what a task returned, or None when it returned nothing."""
-        path = f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/xcomEntries/return_value"
+        path = f"{_path(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/return_value"
         try:
             return self._get(path, deserialize="true")["value"]
         except AirflowApiError as error:
@@ -112,7 +111,7 @@ class AirflowApi:
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[dict[str, Any]]:
         """Give the entries of a task's log: `event`, `level` and more."""
-        path = f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/logs/{try_number}"
+        path = f"{_path(dag_id, run_id)}/taskInstances/{task_id}/logs/{try_number}"
         return [entry for entry in self._get(path, full_content="true")["content"] if isinstance(entry, dict)]
 
     def failure(self, dag_id: str, run_id: str, task: TaskState) -> str | None:
@@ -135,6 +134,10 @@ class AirflowApi:
                 f"{method} {path}: {response.status_code} {response.text[:1000]}", response.status_code
             )
         return dict(response.json())
+
+
+def _path(dag_id: str, run_id: str) -> str:
+    return f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
 
 
 def _time(text: str) -> datetime:
