@@ -44,9 +44,9 @@ def validate_market_data(batch: Batch, ti: Any = None) -> None:
 
 
 @task(multiple_outputs=False)
-def publish_market_data(batch: Batch) -> dict[str, Any]:
+def publish_market_data(batch: Batch, dag_run: Any = None) -> dict[str, Any]:
     """Open the inner door: replace the day in the published table by the validated batch."""
-    return tasks.publish_market_data(batch)
+    return tasks.publish_market_data(batch, dag_run)
 
 
 @task

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from include.errors import PermanentError, shown
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -13,6 +15,8 @@ class Settings:
     """POLYGON_BASE_URL: the market API. Massive (Polygon until October 2025) answers at both names."""
     report_root: str
     """AIRLOCK_REPORT_ROOT: a folder or object-storage URL for reports."""
+    publications_kept: int
+    """AIRLOCK_PUBLICATIONS_KEPT: how many published batches stay, of a market day and of the views, to go back to."""
     database_url: str | None
     """AIRLOCK_DATABASE_URL: an admin's URL of a Postgres server to use instead of the embedded one; local only."""
     polygon_api_key: str | None
@@ -20,12 +24,23 @@ class Settings:
 
 
 def settings() -> Settings:
-    """Read the settings from the environment now, so that a changed environment is seen."""
+    """Read the settings from the environment now, so that a changed environment is seen.
+
+    Raises PermanentError for a value that cannot be used.
+    """
     home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
     return Settings(
         polygon_base_url=os.environ.get("POLYGON_BASE_URL") or "https://api.massive.com",
         # Not quoted: the object-storage path reads it as it is.
         report_root=os.environ.get("AIRLOCK_REPORT_ROOT") or f"file://{home / 'reports'}",
+        publications_kept=_count("AIRLOCK_PUBLICATIONS_KEPT", 7, least=2),
         database_url=os.environ.get("AIRLOCK_DATABASE_URL") or None,
         polygon_api_key=os.environ.get("POLYGON_API_KEY") or None,
     )
+
+
+def _count(name: str, default: int, *, least: int) -> int:
+    value = os.environ.get(name) or str(default)
+    if not value.isascii() or not value.isdecimal() or int(value) < least:
+        raise PermanentError(f"{name} is {shown(value)}: give a whole number from {least} up")
+    return int(value)

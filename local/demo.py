@@ -1,11 +1,12 @@
-"""`make demo`: both market DAGs for one day through a real Airflow, and a table of what came of it."""
+"""`make demo`: the DAGs for one day through a real Airflow, and a table of what came of it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg import sql
 from rich.console import Console
 from rich.live import Live
@@ -17,6 +18,7 @@ from local.state import LocalError
 from scripts.airflow_api import FINISHED, RunState, TaskState
 
 MARKET_DAGS = ("market_etl__traditional", "market_etl__taskflow_api")
+VIEWS_DAG = "daily_operations_view_update"
 # What publish tasks name as their object, and the column that holds its day.
 _DAY_COLUMNS = {"market.transformed_market_data": "market_date"}
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed"})
@@ -31,7 +33,9 @@ class Result:
     run: RunState
     tasks: list[TaskState]
     gate: dict[str, Any] | None
-    rows: int | None
+    published: dict[str, Any] | None
+    rows: dict[str, int]
+    """How many rows readers see of each object that was published."""
 
     @property
     def ok(self) -> bool:
@@ -39,12 +43,12 @@ class Result:
         return self.run.state == "success" and bool(self.gate) and self.gate["verdict"] != "failed"  # type: ignore[index]
 
 
-def run_dags(platform: Platform, console: Console, dags: Sequence[str], conf: dict[str, Any]) -> list[RunState]:
-    """Trigger the DAGs together and show their tasks until all have ended; gives the runs' last states.
+def run_dags(platform: Platform, console: Console, confs: Mapping[str, dict[str, Any]]) -> list[RunState]:
+    """Trigger DAGs together, each with its params, and show their tasks until all have ended; gives the last states.
 
     Raises LocalError when a process of Airflow's ends meanwhile, or when the runs take too long.
     """
-    runs = {dag_id: platform.airflow.trigger(dag_id, conf) for dag_id in dags}
+    runs = {dag_id: platform.airflow.trigger(dag_id, conf) for dag_id, conf in confs.items()}
     deadline = time.monotonic() + _RUN_SECONDS
     told: set[tuple[str, TaskState]] = set()
     with Live(console=console, refresh_per_second=4, transient=True) as live:
@@ -66,34 +70,50 @@ def run_dags(platform: Platform, console: Console, dags: Sequence[str], conf: di
 
 
 def collect(platform: Platform, runs: Sequence[RunState]) -> list[Result]:
-    """Read what the runs came to: states from Airflow, the gate from its XCom, the rows from the warehouse."""
-    return [
-        Result(
-            run=platform.airflow.run(run.dag_id, run.run_id),
-            tasks=platform.airflow.tasks(run.dag_id, run.run_id),
-            gate=platform.airflow.xcom(run.dag_id, run.run_id, "validate_market_data"),
-            rows=_rows(platform, platform.airflow.xcom(run.dag_id, run.run_id, "publish_market_data")),
-        )
-        for run in runs
-    ]
+    """Read what the runs came to: states and XComs from Airflow, the rows that readers see from the warehouse."""
+    return [_result(platform, run) for run in runs]
 
 
-def _rows(platform: Platform, published: dict[str, Any] | None) -> int | None:
-    if not published:
-        return None
-    query = sql.SQL("select count(*) from {} where {} = %s").format(
-        sql.Identifier(*published["object"].split(".")),
-        sql.Identifier(_DAY_COLUMNS[published["object"]]),
+def _result(platform: Platform, run: RunState) -> Result:
+    tasks = platform.airflow.tasks(run.dag_id, run.run_id)
+
+    def pushed_by(kind: str) -> dict[str, Any] | None:
+        names = [task.task_id for task in tasks if task.task_id.startswith(f"{kind}_")]
+        return platform.airflow.xcom(run.dag_id, run.run_id, names[0]) if names else None
+
+    published = pushed_by("publish")
+    return Result(
+        run=platform.airflow.run(run.dag_id, run.run_id),
+        tasks=tasks,
+        gate=pushed_by("validate"),
+        published=published,
+        rows=_rows(platform, published) if published else {},
     )
+
+
+def _rows(platform: Platform, published: dict[str, Any]) -> dict[str, int]:
+    name = published["object"]
     with platform.reader.connect() as connection:
-        ((count,),) = connection.execute(query, [published["day"]]).fetchall()
-    return int(str(count))
+        if column := _DAY_COLUMNS.get(name):
+            of_the_day = sql.SQL("{} = {}").format(sql.Identifier(column), published["day"])
+            return {name: _count(connection, name, of_the_day)}
+        views = connection.execute(
+            "select object from warehouse.publication where batch_id = %s and is_current order by object",
+            [published["batch_id"]],
+        ).fetchall()
+        return {str(view): _count(connection, str(view), sql.SQL("true")) for (view,) in views}
 
 
-def table(results: Sequence[Result], title: str) -> Table:
+def _count(connection: psycopg.Connection[Any], name: str, where: sql.Composable) -> int:
+    query = sql.SQL("select count(*) from {} where {}").format(sql.Identifier(*name.split(".")), where)
+    return int(connection.execute(query).fetchall()[0][0])
+
+
+def table(results: Sequence[Result]) -> Table:
     """Draw the results as a table."""
-    drawn = Table(title=title, title_justify="left", title_style="bold")
+    drawn = Table()
     drawn.add_column("DAG", no_wrap=True)
+    drawn.add_column("Day", no_wrap=True)
     drawn.add_column("State")
     for column in ("Tasks", "Seconds", "Rows published", "Expectations passed"):
         drawn.add_column(column, justify="right")
@@ -102,19 +122,26 @@ def table(results: Sequence[Result], title: str) -> Table:
         gate = result.gate
         drawn.add_row(
             result.run.dag_id,
+            result.published["day"] if result.published else "",
             f"[{'green' if result.ok else 'red'}]{result.run.state}",
             f"{done} of {len(result.tasks)}",
             "" if result.run.seconds is None else f"{result.run.seconds:.1f}",
-            "none" if result.rows is None else str(result.rows),
+            _told_rows(result.rows),
             f"{gate['passed']} of {gate['passed'] + gate['failed']}" if gate else "not run",
         )
     return drawn
 
 
-def show(console: Console, platform: Platform, results: Sequence[Result], title: str) -> None:
+def _told_rows(rows: Mapping[str, int]) -> str:
+    if not rows:
+        return "none"
+    return f"{sum(rows.values())}" + (f" in {len(rows)} views" if len(rows) > 1 else "")
+
+
+def show(console: Console, platform: Platform, results: Sequence[Result]) -> None:
     """Print the table, where the reports are, and why what failed has failed."""
     console.print()
-    console.print(table(results, title))
+    console.print(table(results))
     for result in results:
         if result.gate and result.gate["report"]:
             page = Path(result.gate["report"].removeprefix("file://")).as_uri()  # quoted, so that it can be clicked

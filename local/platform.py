@@ -18,7 +18,7 @@ from rich.console import Console
 from include.settings import settings
 from include.warehouse.migrate import migrate
 from include.warehouse.roles import APP, READER
-from local import airflow_stack
+from local import airflow_stack, sample_data
 from local.database import WAREHOUSE, server
 from local.login import Login, ensure_database, ensure_role
 from local.prices import REPLAY_KEY
@@ -79,6 +79,8 @@ def platform(
                 warehouse = replace(root, dbname=WAREHOUSE)
             with _step(console, "Warehouse migrations"):
                 migrate(warehouse.connect, {role: state.secrets[role] for role in (APP, READER)})
+            with _step(console, "Sample data"), warehouse.connect() as admin:
+                sample_data.load(admin)
             market_api = settings().polygon_base_url
             processes: Processes = {}
             if api == "replay":

@@ -17,12 +17,3 @@ class MarketApiRefused(PermanentError):
 
 class MarketApiUnavailable(AirlockError):
     """The market API is rate limiting, failing or unreachable; a later attempt may heal it."""
-
-
-def shown(value: object) -> str:
-    """The repr of a value that was refused, cut to about 80 characters so that a message stays readable."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python does not print an integer of more than 4300 digits
-        text = f"<an unprintable {type(value).__name__}>"
-    return text if len(text) <= 80 else f"{text[:79]}…"

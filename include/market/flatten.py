@@ -11,7 +11,8 @@ from typing import Any, Literal, TypedDict
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from include.market.errors import MarketDataInvalid, shown
+from include.errors import shown
+from include.market.errors import MarketDataInvalid
 from include.market.params import MARKET_COLUMNS
 
 FLAT_COLUMNS = tuple(column for column in MARKET_COLUMNS if column != "change")

@@ -1,10 +1,8 @@
 """What a person may ask of the market DAGs, and the columns they get for it."""
 
 import re
-from datetime import date
 
-from include.errors import PermanentError
-from include.market.errors import shown
+from include.errors import PermanentError, shown
 
 TICKER_PATTERN = r"^[A-Za-z][A-Za-z0-9.]{0,14}$"
 
@@ -18,23 +16,6 @@ MARKET_COLUMNS = (
     "change",
     "volume",
 )
-
-
-def parse_market_date(value: str | None) -> date | None:
-    """The date that was asked for, written YYYY-MM-DD; None when nothing was (None or an empty text).
-
-    Raises PermanentError for anything else, other ISO 8601 forms such as 20230801 included.
-    """
-    if value is None or value == "":
-        return None
-    try:
-        day = date.fromisoformat(value)
-    except (TypeError, ValueError):
-        day = None
-    # fromisoformat also reads 20230801 and 2023-W31-2, hence the way back.
-    if day is None or day.isoformat() != value:
-        raise PermanentError(f"market_date is {shown(value)}: give a date as YYYY-MM-DD, such as 2023-08-01")
-    return day
 
 
 def parse_tickers(value: object) -> list[str]:

@@ -10,9 +10,12 @@ from uuid import UUID
 
 from include.airflow_edge import as_task, batch_id
 from include.errors import NothingToDo, PermanentError
-from include.market.params import parse_market_date, parse_tickers
+from include.market.params import parse_tickers
+from include.params import parse_day
 from include.settings import settings
 from include.warehouse.connections import MARKET, connect
+from include.warehouse.publish import MARKET_DATA, publish_market_day
+from include.warehouse.register import Run
 
 if TYPE_CHECKING:
     import pandas
@@ -42,7 +45,7 @@ def open_batch(dag_run: Any, params: dict[str, Any]) -> Batch:
     from include.market.calendar import check_completed, closed_reason, last_completed_session
 
     tickers = parse_tickers(params["tickers"])
-    if asked := parse_market_date(params["market_date"]):
+    if asked := parse_day("market_date", params["market_date"]):
         day = asked
     elif dag_run.data_interval_start:
         day = dag_run.data_interval_start.astimezone(UTC).date()
@@ -101,39 +104,30 @@ def load_market_data(batch: Batch, rows: "pandas.DataFrame") -> int:
 @as_task
 def validate_market_data(batch: Batch, ti: Any) -> None:
     """Run the gate on the staged batch; pushes its outcome, then fails at once if the gate closed."""
-    from include.quality import report
-    from include.quality.gate import gate
+    from include.quality.tasks import pass_gate
 
-    parameters = {
-        "market_dates": [date.fromisoformat(batch["market_date"])],
-        "tickers": batch["tickers"],
-    }
-    with (
-        connect(MARKET) as connection,
-        gate(connection, CHECKPOINT, UUID(batch["batch_id"]), parameters) as (outcome, site),
-    ):
-        page = report.publish(site, settings().report_root, f"{CHECKPOINT}/{batch['market_date']}/{batch['batch_id']}")
-    # Pushed, not returned: a run whose gate closed shows its outcome, too.
-    ti.xcom_push(key="return_value", value={**outcome.summary(), "report": page})
-    outcome.log(f"{', '.join(batch['tickers'])} of {batch['market_date']}")
-    if outcome.verdict == "failed":
-        raise PermanentError(
-            f"The gate closed: nothing of batch {batch['batch_id']} is published, and "
-            f"market.{TABLE} holds what it held.\n{outcome.told('critical')}"
+    day = date.fromisoformat(batch["market_date"])
+    with connect(MARKET) as connection:
+        pass_gate(
+            ti,
+            connection,
+            CHECKPOINT,
+            UUID(batch["batch_id"]),
+            day,
+            {"market_dates": [day], "tickers": batch["tickers"]},
+            subject=f"{', '.join(batch['tickers'])} of {day}",
         )
 
 
 @as_task
-def publish_market_data(batch: Batch) -> dict[str, Any]:
+def publish_market_data(batch: Batch, dag_run: Any) -> dict[str, Any]:
     """Replace the day in the published table by the validated batch, in one transaction."""
-    from include.warehouse.publish import publish_market_day
-
-    day = date.fromisoformat(batch["market_date"])
     with connect(MARKET) as connection:
-        rows = publish_market_day(connection, UUID(batch["batch_id"]), day)
-    return {
-        "object": f"market.{TABLE}",
-        "day": batch["market_date"],
-        "batch_id": batch["batch_id"],
-        "rows": rows,
-    }
+        rows = publish_market_day(
+            connection,
+            UUID(batch["batch_id"]),
+            date.fromisoformat(batch["market_date"]),
+            Run(dag_run.dag_id, dag_run.run_id),
+            keep=settings().publications_kept,
+        )
+    return {"object": MARKET_DATA, "day": batch["market_date"], "batch_id": batch["batch_id"], "rows": rows}

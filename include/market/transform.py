@@ -7,7 +7,8 @@ from numbers import Real
 
 import pandas as pd
 
-from include.market.errors import MarketDataInvalid, shown
+from include.errors import shown
+from include.market.errors import MarketDataInvalid
 from include.market.flatten import FLAT_COLUMNS
 from include.market.params import MARKET_COLUMNS
 

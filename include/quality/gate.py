@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -24,6 +25,7 @@ from include.warehouse.passfile import write_passfile
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent.parent / "great_expectations"
+_RESULT_FORMAT = {"result_format": "COMPLETE", "partial_unexpected_count": 10}
 SAMPLE = 10  # bad rows told in the log for one expectation
 _ONE_AT_A_TIME = Lock()  # GX keeps its context and its YAML parser in globals, which threads would share
 
@@ -83,19 +85,25 @@ def gate(
     connection: psycopg.Connection[Any],
     checkpoint: str,
     batch_id: UUID,
+    day: date,
     parameters: Mapping[str, object],
+    *,
+    batches: Mapping[str, str] | None = None,
     project: Path = PROJECT,
 ) -> Iterator[tuple[Outcome, Path]]:
-    """Run a checkpoint on one batch; gives its outcome and the folder of its Data Docs page.
+    """Run a checkpoint on one batch; gives its outcome and the folder of its Data Docs pages.
 
-    `connection` says which warehouse, as whom; `parameters` fill each `$PARAMETER` of the suites. The folder
-    is there as long as the context is.
+    `connection` says which warehouse, as whom; `parameters` fill each `$PARAMETER` of the suites. `batches` names
+    the table that holds the batch for each suite of a checkpoint that has no file. The folder is there as long as
+    the context is. Raises PermanentError when a suite is missing.
     """
     import great_expectations
 
-    with _private_copy(connection, batch_id, project) as folder:
+    with _private_copy(connection, batch_id, day, project) as folder:
         with _ONE_AT_A_TIME:
             context = great_expectations.get_context(mode="file", context_root_dir=folder)
+            if batches:
+                _add_checkpoint(context, checkpoint, batch_id, batches)
             result = context.checkpoints.get(checkpoint).run(expectation_parameters=dict(parameters))
             outcome = _outcome(checkpoint, result)
             context.build_data_docs()
@@ -103,12 +111,12 @@ def gate(
 
 
 @contextmanager
-def _private_copy(connection: psycopg.Connection[Any], batch_id: UUID, project: Path) -> Iterator[Path]:
+def _private_copy(connection: psycopg.Connection[Any], batch_id: UUID, day: date, project: Path) -> Iterator[Path]:
     with TemporaryDirectory(prefix="airlock-gate-") as temporary:  # only its owner may enter it
         folder = Path(temporary) / "great_expectations"
         shutil.copytree(project, folder, ignore=shutil.ignore_patterns("uncommitted"))
-        config = folder / "great_expectations.yml"
-        config.write_text(config.read_text().replace("{batch_id}", str(batch_id)))
+        for file in (folder / "great_expectations.yml", *(folder / "expectations").glob("*.json")):
+            file.write_text(file.read_text().replace("{batch_id}", str(batch_id)).replace("{day}", str(day)))
         uncommitted = folder / "uncommitted"
         uncommitted.mkdir()
         password_file = uncommitted / "pgpass"
@@ -121,15 +129,45 @@ def _private_copy(connection: psycopg.Connection[Any], batch_id: UUID, project: 
         yield folder
 
 
+def _add_checkpoint(context: Any, name: str, batch_id: UUID, batches: Mapping[str, str]) -> None:
+    """Make a checkpoint of suites and the tables that hold their batch: GX's files for it would say no more."""
+    from great_expectations import Checkpoint, ValidationDefinition
+    from great_expectations.exceptions import DataContextError
+
+    warehouse = context.data_sources.get("warehouse")
+    definitions = []
+    for suite, table in batches.items():
+        try:
+            expectations = context.suites.get(suite)
+        except DataContextError:
+            raise PermanentError(
+                f"{suite} has no suite: write great_expectations/expectations/{suite}.json; nothing passes unchecked."
+            ) from None
+        query = f"SELECT * FROM {table} WHERE batch_id = '{batch_id}'"  # noqa: S608 - a name of ours and a uuid
+        asset = warehouse.add_query_asset(suite, query=query)
+        data = asset.add_batch_definition_whole_table("batch")
+        definition = ValidationDefinition(name=suite, data=data, suite=expectations)
+        definitions.append(context.validation_definitions.add(definition))
+    checkpoint = Checkpoint(name=name, validation_definitions=definitions, result_format=_RESULT_FORMAT)
+    context.checkpoints.add(checkpoint)
+
+
 def _outcome(checkpoint: str, result: Any) -> Outcome:
-    results = [each for run in result.run_results.values() for each in run.results]
-    if not results:
-        raise PermanentError(f"Checkpoint {checkpoint} checked nothing: a gate without expectations stays shut.")
-    failures = [_failure(each) for each in results if not each.success]
-    return Outcome(checkpoint, passed=len(results) - len(failures), failures=failures)
+    passed = 0
+    failures = []
+    for run in result.run_results.values():
+        if not run.results:
+            raise PermanentError(
+                f"Checkpoint {checkpoint} checked nothing by suite {run.suite_name}: "
+                "a gate without expectations stays shut."
+            )
+        whose = "" if run.suite_name == checkpoint else f"{run.suite_name}: "
+        passed += sum(each.success for each in run.results)
+        failures += [_failure(each, whose) for each in run.results if not each.success]
+    return Outcome(checkpoint, passed, failures)
 
 
-def _failure(result: Any) -> Failure:
+def _failure(result: Any, whose: str) -> Failure:
     config = result.expectation_config
     raised = _exception(result.exception_info or {})
     found = result.result or {}
@@ -141,7 +179,7 @@ def _failure(result: Any) -> Failure:
     )
     observed = found.get("observed_value", found.get("unexpected_count"))
     return Failure(
-        expectation=config.description or config.type,
+        expectation=f"{whose}{config.description or config.type}",
         # GX reports an expectation that could not be evaluated as a mere failure: unknown is not good enough.
         severity="critical" if raised else str(config.severity.value),
         observed=f"an error: {raised}" if raised else str(observed),

@@ -7,7 +7,7 @@ log = logging.getLogger(__name__)
 
 
 def publish(site: Path, root: str, name: str) -> str | None:
-    """Copy a Data Docs site to `<root>/<name>`; gives the address of the validation's page.
+    """Copy a Data Docs site to `<root>/<name>`; gives the address of the validation's page, or of the list of several.
 
     `root` is a folder or an object-storage URL. An unreachable root does not change a verdict: it is a warning
     in the log, and None.
@@ -23,5 +23,6 @@ def publish(site: Path, root: str, name: str) -> str | None:
     except Exception as error:  # every object store raises errors of its own
         log.warning("The report could not be written to %s/%s (%s); the verdict stands.", root, name, error)
         return None
-    page = next((site / "validations").rglob("*.html"))
+    pages = list((site / "validations").rglob("*.html"))
+    page = pages[0] if len(pages) == 1 else site / "index.html"
     return str(target / page.relative_to(site).as_posix())

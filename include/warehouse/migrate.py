@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import psycopg
 
+from include.daily_operations.views import ensure_views
 from include.errors import PermanentError
 from include.warehouse.roles import set_password
 
@@ -13,11 +14,11 @@ _MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 
 
 def migrate(connect: Callable[[], psycopg.Connection[Any]], passwords: Mapping[str, str]) -> list[str]:
-    """Apply what is missing and give each role its password, all of it or nothing.
+    """Apply what is missing, make the views that are new, and give each role its password: all of it or nothing.
 
     `connect` opens a connection of the admin to the warehouse database; `passwords` are by role. Gives the
     revisions that were applied, oldest first. Safe to run twice and by two at once. Raises PermanentError when
-    the database is at a revision that this code does not have.
+    the database is at a revision that this code does not have, or a view's columns need a migration.
     """
     from alembic import command
     from alembic.config import Config
@@ -39,6 +40,8 @@ def migrate(connect: Callable[[], psycopg.Connection[Any]], passwords: Mapping[s
                 f"The warehouse cannot be migrated: {error}. If it was migrated by newer code, deploy that code."
             ) from error
         # Still under the migrations' lock: Postgres refuses two that alter one role at once.
+        admin = cast(psycopg.Connection[Any], connection.connection.driver_connection)
+        ensure_views(admin)
         for role, password in passwords.items():
-            set_password(cast(psycopg.Connection[Any], connection.connection.driver_connection), role, password)
+            set_password(admin, role, password)
     return applied

@@ -1,13 +1,23 @@
-"""What the task of the migrations DAG does. The functions beside this file do the work; here they meet Airflow."""
+"""What the tasks of the DAGs warehouse_migrations and publication_rollback do: where they meet Airflow."""
 
 import logging
+from typing import Any
 
 from include.airflow_edge import as_task
+from include.daily_operations.publish import roll_back_views
+from include.daily_operations.views import PUBLIC
 from include.errors import PermanentError
+from include.params import parse_day
+from include.settings import settings
 from include.warehouse import connections
+from include.warehouse.publish import MARKET_DATA, roll_back_market_day
+from include.warehouse.register import Run
 from include.warehouse.roles import APP, READER
 
 log = logging.getLogger(__name__)
+
+# What can be rolled back: the market table, a day at a time; and the views of daily operations, all together.
+ROLLED_BACK = (MARKET_DATA, PUBLIC)
 
 
 @as_task
@@ -50,3 +60,21 @@ def migrate() -> list[str]:
     applied = migrations.migrate(lambda: connections.connect(connections.ADMIN), passwords)
     log.info("Applied: %s", ", ".join(applied) or "nothing, the warehouse was up to date")
     return applied
+
+
+@as_task
+def roll_back(dag_run: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """Go back to the publication before the one that readers see, in one transaction; gives what they see now."""
+    day = parse_day("day", params["day"])
+    run = Run(dag_run.dag_id, dag_run.run_id)
+    keep = settings().publications_kept
+    if params["object"] == MARKET_DATA:
+        if not day:
+            raise PermanentError(f"day is empty: give the day of {MARKET_DATA} that is to be restored.")
+        with connections.connect(connections.MARKET) as connection:
+            batch_id, rows = roll_back_market_day(connection, day, run, keep=keep)
+    else:
+        with connections.connect(connections.DAILY_OPERATIONS) as connection:
+            day, batch_id, rows = roll_back_views(connection, day, run, keep=keep)
+    log.info("Readers of %s see batch %s of %s again", params["object"], batch_id, day)
+    return {"object": params["object"], "day": day.isoformat(), "batch_id": str(batch_id), "rows": rows}

@@ -1,6 +1,3 @@
--- One publisher of a day at a time: without it, two that delete and insert at once collide on the key.
-SELECT pg_advisory_xact_lock(hashtextextended('market.transformed_market_data/' || %(market_date)s::date, 0));
-
 DELETE FROM market.transformed_market_data
 WHERE market_date = %(market_date)s;
 

@@ -1,0 +1,21 @@
+-- A rollback goes on from the publication that it restored, so that a second one goes further back.
+SELECT
+    earlier.id,
+    earlier.day,
+    earlier.batch_id,
+    earlier.dag_id,
+    earlier.run_id
+FROM warehouse.publication AS shown
+INNER JOIN warehouse.publication AS earlier
+    ON
+        shown.object = earlier.object
+        AND shown.batch_id <> earlier.batch_id
+        AND coalesce(shown.restores, shown.id) > earlier.id
+WHERE
+    shown.object = %(object)s
+    AND shown.is_current
+    AND (shown.scope = 'object' OR shown.day = %(day)s)
+    AND earlier.restores IS NULL
+    AND (%(day)s::date IS NULL OR earlier.day = %(day)s)
+ORDER BY earlier.id DESC
+LIMIT 1

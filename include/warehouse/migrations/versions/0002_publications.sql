@@ -1,0 +1,34 @@
+-- What readers see, and what they saw before. Written in the transaction that publishes.
+CREATE TABLE warehouse.publication (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    object text NOT NULL,
+    scope text NOT NULL CHECK (scope IN ('day', 'object')),
+    day date NOT NULL,
+    batch_id uuid NOT NULL,
+    dag_id text NOT NULL,
+    run_id text NOT NULL,
+    published_at timestamptz NOT NULL DEFAULT now(),
+    is_current boolean NOT NULL DEFAULT true,
+    restores bigint REFERENCES warehouse.publication (id)
+);
+COMMENT ON TABLE warehouse.publication IS 'One row a publication of a table''s day or of a view, rollbacks included.';
+COMMENT ON COLUMN warehouse.publication.object IS 'the published table or view, with its schema';
+COMMENT ON COLUMN warehouse.publication.scope IS
+'day: each day of the object has a publication of its own; object: the whole object shows one publication';
+COMMENT ON COLUMN warehouse.publication.batch_id IS 'the staged batch or snapshot that readers got';
+COMMENT ON COLUMN warehouse.publication.run_id IS 'with dag_id: the Airflow run that published';
+COMMENT ON COLUMN warehouse.publication.restores IS 'a rollback: the publication that it went back to';
+
+-- What is current is unambiguous, whatever the code does.
+CREATE UNIQUE INDEX publication_current_day ON warehouse.publication (object, day) WHERE is_current;
+CREATE UNIQUE INDEX publication_current_object ON warehouse.publication (object)
+WHERE is_current AND scope = 'object';
+-- Its history, newest last.
+CREATE INDEX publication_history ON warehouse.publication (object, day, id);
+
+-- Batches of a day that are no longer kept are removed when the day is published.
+CREATE INDEX transformed_market_data_day ON market_staging.transformed_market_data (market_date);
+
+GRANT USAGE ON SCHEMA warehouse TO airlock_app, airlock_reader;
+GRANT SELECT, INSERT, UPDATE (is_current) ON warehouse.publication TO airlock_app;
+GRANT SELECT ON warehouse.publication TO airlock_reader;
