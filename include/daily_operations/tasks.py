@@ -14,6 +14,7 @@ from include.daily_operations.views import PUBLIC, SNAPSHOTS, check_queries, vie
 from include.errors import PermanentError
 from include.params import parse_day
 from include.settings import settings
+from include.warehouse import register
 from include.warehouse.connections import DAILY_OPERATIONS, connect
 from include.warehouse.register import Run
 
@@ -46,8 +47,9 @@ def open_batch(dag_run: Any, params: dict[str, Any]) -> Batch:
         check_queries(connection)
         if not params["allow_older"]:
             publish.refuse_older(connection, day)
+        batch = register.unpublished(connection, batch_id(dag_run))
     log.info("Refreshing %s as of %s", ", ".join(views()), day)
-    return Batch(as_of=day.isoformat(), batch_id=str(batch_id(dag_run)))
+    return Batch(as_of=day.isoformat(), batch_id=str(batch))
 
 
 @as_task

@@ -59,7 +59,10 @@ def check_queries(connection: psycopg.Connection[Any]) -> None:
     Raises PermanentError, which says what to change: the query, or the schema by which migration.
     """
     for view in views():
-        _check_columns(view, _query_columns(connection, view), _relation_columns(connection, SNAPSHOTS, view)[2:])
+        wanted = _query_columns(connection, view)
+        if not _exists(connection, SNAPSHOTS, view):
+            raise PermanentError(f"View {view} has no table {SNAPSHOTS}.{view} yet: run the DAG warehouse_migrations.")
+        _check_columns(view, wanted, _relation_columns(connection, SNAPSHOTS, view)[2:])
 
 
 def ensure_views(connection: psycopg.Connection[Any]) -> None:

@@ -13,6 +13,7 @@ from include.errors import NothingToDo, PermanentError
 from include.market.params import parse_tickers
 from include.params import parse_day
 from include.settings import settings
+from include.warehouse import register
 from include.warehouse.connections import MARKET, connect
 from include.warehouse.publish import MARKET_DATA, publish_market_day
 from include.warehouse.register import Run
@@ -36,11 +37,10 @@ class Batch(TypedDict):
     batch_id: str
 
 
-@as_task
-def open_batch(dag_run: Any, params: dict[str, Any]) -> Batch:
-    """Decide which session the run loads: its param, else its data interval's start, else the last completed one.
+def asked_for(dag_run: Any, params: dict[str, Any]) -> tuple[date, list[str]]:
+    """Give the session and the tickers that a run loads: its param, else its interval's start, else the last session.
 
-    Skips the run when XNYS is closed on that day; fails it, without retrying, when the session is not over yet.
+    Raises NothingToDo when XNYS is closed on that day, and PermanentError when the session is not over yet.
     """
     from include.market.calendar import check_completed, closed_reason, last_completed_session
 
@@ -54,8 +54,17 @@ def open_batch(dag_run: Any, params: dict[str, Any]) -> Batch:
     check_completed(day, datetime.now(UTC))
     if reason := closed_reason(day):
         raise NothingToDo(f"Nothing to load: {reason}.")
+    return day, tickers
+
+
+@as_task
+def open_batch(dag_run: Any, params: dict[str, Any]) -> Batch:
+    """Decide what the run loads and under which key; skips it on a closed day, fails it at once for a day to come."""
+    day, tickers = asked_for(dag_run, params)
+    with connect(MARKET) as connection:
+        batch = register.unpublished(connection, batch_id(dag_run))
     log.info("Loading %s of %s", ", ".join(tickers), day)
-    return Batch(market_date=day.isoformat(), tickers=tickers, batch_id=str(batch_id(dag_run)))
+    return Batch(market_date=day.isoformat(), tickers=tickers, batch_id=str(batch))
 
 
 @as_task

@@ -7,7 +7,7 @@ An object is a table or view with its schema. In scope `day` each day of it is p
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import psycopg
 from psycopg import sql
@@ -37,6 +37,17 @@ class Publication:
     def run(self) -> Run:
         """The run that published it."""
         return Run(self.dag_id, self.run_id)
+
+
+def unpublished(connection: psycopg.Connection[Any], batch_id: UUID) -> UUID:
+    """Give the batch_id, or, when it was published already, another that follows from it.
+
+    A run that is cleared and run again writes a batch of its own: what was published is never written again.
+    """
+    published = "select exists (select 1 from warehouse.publication where batch_id = %s)"
+    while connection.execute(published, [batch_id]).fetchone() == (True,):
+        batch_id = uuid5(batch_id, "again")
+    return batch_id
 
 
 def lock(connection: psycopg.Connection[Any], name: str) -> None:

@@ -1,7 +1,7 @@
--- One statement: a retry replaces what an earlier try of the run wrote, and a killed one leaves nothing.
+-- One statement: a retry replaces what an earlier try of the run wrote, unless it was published since.
 WITH earlier_try AS (
     DELETE FROM daily_operations_snapshots.{{ params.view }}
-    WHERE batch_id = %(batch_id)s
+    WHERE batch_id = (SELECT warehouse.unpublished(%(batch_id)s))
 )
 INSERT INTO daily_operations_snapshots.{{ params.view }}
 SELECT

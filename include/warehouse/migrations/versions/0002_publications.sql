@@ -26,6 +26,17 @@ WHERE is_current AND scope = 'object';
 -- Its history, newest last.
 CREATE INDEX publication_history ON warehouse.publication (object, day, id);
 
+CREATE INDEX publication_batch ON warehouse.publication (batch_id);
+
+-- What was published is never written again: the views show it, and a rollback may go back to it.
+CREATE FUNCTION warehouse.unpublished(batch uuid) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM warehouse.publication WHERE batch_id = batch) THEN
+        RAISE EXCEPTION 'Batch % was published and stays as it is; clear the run from its start task on', batch;
+    END IF;
+    RETURN batch;
+END $$;
+
 -- Batches of a day that are no longer kept are removed when the day is published.
 CREATE INDEX transformed_market_data_day ON market_staging.transformed_market_data (market_date);
 
