@@ -13,7 +13,7 @@ export PRE_COMMIT_HOME = $(CURDIR)/.airlock/cache/pre-commit
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.airlock/cache/virtualenv
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down sql test test-fast lint requirements clean
+.PHONY: help install demo up down sql test test-fast lint bench requirements clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' Makefile
@@ -22,7 +22,7 @@ help:
 install:
 	@exec $(PYTHON) scripts/bootstrap.py install
 
-demo: install ## run the market DAGs for one day and show the result (DATE=2023-08-01, API=live)
+demo: install ## run the DAGs for one day and show the result (DATE=2023-08-01, API=live)
 	@exec .venv/bin/python -m local demo --date "$$DATE" --api "$$API"
 
 up: install ## the same platform left running, with Airflow's UI (API=live)
@@ -42,6 +42,9 @@ test-fast: install ## without the tests that start the whole platform
 
 lint: install ## every check that a change gets
 	@.venv/bin/python -m pre_commit run --all-files
+
+bench: install ## the side-by-side measurements
+	@exec .venv/bin/python -m benchmarks.view_refresh
 
 requirements: install ## write requirements.txt anew from the lock
 	@.venv/bin/python -m scripts.export_requirements
