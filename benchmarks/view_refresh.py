@@ -14,6 +14,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
+import psycopg
 from jinja2 import Environment, FileSystemLoader
 from rich.console import Console
 from rich.table import Table
@@ -86,8 +87,8 @@ def _measure(console: Console, warehouse: Login) -> tuple[dict[str, float], floa
 def _refresh(warehouse: Login, view: str) -> None:
     templates = Environment(loader=FileSystemLoader([queries.FOLDER / "daily_operations", FOLDER]), autoescape=False)  # noqa: S701 - SQL
     statement = templates.get_template("refresh_view.sql").render(params={"view": view})
-    with warehouse.connect() as connection:
-        connection.execute(statement.encode(), {"batch_id": str(uuid4()), "as_of": DAY})
+    with warehouse.connect() as connection, psycopg.ClientCursor(connection) as cursor:
+        cursor.execute(statement.encode(), {"batch_id": str(uuid4()), "as_of": DAY})
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -60,6 +60,7 @@ with DAG(
             sql="refresh_view.sql",
             params={"view": view},
             parameters=start.output,
+            split_statements=True,  # psycopg binds the values of one statement
             do_xcom_push=False,
         )
         for view in views()

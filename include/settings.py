@@ -1,6 +1,7 @@
 """Every environment variable that a person or a deployment sets for Airlock, in one place."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,6 @@ def settings() -> Settings:
 
 def _count(name: str, default: int, *, least: int) -> int:
     value = os.environ.get(name) or str(default)
-    if not value.isascii() or not value.isdecimal() or int(value) < least:
-        raise PermanentError(f"{name} is {shown(value)}: give a whole number from {least} up")
+    if not re.fullmatch("[0-9]{1,4}", value) or int(value) < least:
+        raise PermanentError(f"{name} is {shown(value)}: give a whole number from {least} to 9999")
     return int(value)

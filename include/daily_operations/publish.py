@@ -81,14 +81,15 @@ def _publish(
 ) -> int:
     rows = 0
     for view in views():
-        snapshots = sql.Identifier(SNAPSHOTS, view)
-        count = sql.SQL("select count(*) from {} where batch_id = %s").format(snapshots)
+        snapshots = f"{SNAPSHOTS}.{view}"
+        register.lock_batch(connection, snapshots, batch_id)
+        count = sql.SQL("select count(*) from {} where batch_id = %s").format(sql.Identifier(SNAPSHOTS, view))
         rows += connection.execute(count, [batch_id]).fetchall()[0][0]
         register.register(connection, public_name(view), "object", day, batch_id, run, restores.get(view))
         register.remove_old_batches(connection, snapshots, public_name(view), keep, day)
     if not rows:
         raise PermanentError(
             f"There are no snapshots of batch {batch_id} of {day} (the last {keep} published ones are kept): "
-            "clear the refresh tasks of its run to make them again."
+            "run the day again."
         )
     return rows

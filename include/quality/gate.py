@@ -143,6 +143,9 @@ def _add_checkpoint(context: Any, name: str, batch_id: UUID, batches: Mapping[st
             raise PermanentError(
                 f"{suite} has no suite: write great_expectations/expectations/{suite}.json; nothing passes unchecked."
             ) from None
+        if not expectations.id:  # written by hand: GX validates only what it has given an id
+            context.suites.delete(suite)
+            expectations = context.suites.add(expectations)
         query = f"SELECT * FROM {table} WHERE batch_id = '{batch_id}'"  # noqa: S608 - a name of ours and a uuid
         asset = warehouse.add_query_asset(suite, query=query)
         data = asset.add_batch_definition_whole_table("batch")

@@ -24,11 +24,10 @@ def load_batch(connection: psycopg.Connection[Any], table: str, batch_id: UUID, 
     columns = sql.SQL(", ").join(map(sql.Identifier, ["batch_id", *frame.columns]))
     with connection.cursor() as cursor:
         try:
-            cursor.execute(
-                sql.SQL("delete from {} where batch_id = (select warehouse.unpublished(%s))").format(target), [batch_id]
-            )
+            cursor.execute("select warehouse.claim_batch(%s, %s)", [f"{STAGING}.{table}", batch_id])
         except psycopg.errors.RaiseException as error:
             raise PermanentError(error.diag.message_primary) from error
+        cursor.execute(sql.SQL("delete from {} where batch_id = %s").format(target), [batch_id])
         with cursor.copy(sql.SQL("copy {} ({}) from stdin").format(target, columns)) as copy:
             for row in frame.itertuples(index=False, name=None):
                 copy.write_row((batch_id, *row))

@@ -5,14 +5,13 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg import sql
 
 from include.errors import PermanentError
 from include.warehouse import queries, register
 from include.warehouse.register import Run
 
 MARKET_DATA = "market.transformed_market_data"
-_STAGED = sql.Identifier("market_staging", "transformed_market_data")
+_STAGED = "market_staging.transformed_market_data"
 
 
 def publish_market_day(
@@ -32,6 +31,7 @@ def publish_market_day(
     """
     # Two that delete and insert a day at once would collide on the key.
     register.lock(connection, f"{MARKET_DATA}/{market_date}")
+    register.lock_batch(connection, _STAGED, batch_id)
     # Several statements with bound values in one file need client-side binding.
     with psycopg.ClientCursor(connection) as cursor:
         cursor.execute(queries.read("market/publish_day"), {"batch_id": batch_id, "market_date": market_date})
@@ -41,7 +41,7 @@ def publish_market_day(
     if not rows:
         raise PermanentError(
             f"Batch {batch_id} of {market_date} is not in staging (a day's last {keep} published batches are kept): "
-            "clear the load task of its run to load it again."
+            "run the day again."
         )
     register.register(connection, MARKET_DATA, "day", market_date, batch_id, run, restores)
     register.remove_old_batches(connection, _STAGED, MARKET_DATA, keep, market_date, day_column="market_date")

@@ -55,6 +55,11 @@ def lock(connection: psycopg.Connection[Any], name: str) -> None:
     connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
 
 
+def lock_batch(connection: psycopg.Connection[Any], staged: str, batch_id: UUID) -> None:
+    """Wait until nobody writes a batch of the table `staged` any more; the SQL function claim_batch takes this lock."""
+    lock(connection, f"{staged}/{batch_id}")
+
+
 def current(connection: psycopg.Connection[Any], name: str, day: date | None = None) -> Publication | None:
     """Give what readers see of an object, or of its day; None when nothing was published yet."""
     return _one(connection, "warehouse/current_publication", name, day)
@@ -97,19 +102,21 @@ def register(
 
 def remove_old_batches(
     connection: psycopg.Connection[Any],
-    batches: sql.Identifier,
+    staged: str,
     name: str,
     keep: int,
     day: date,
     day_column: str | None = None,
 ) -> None:
-    """Remove from the table `batches` what is older than an object's last `keep` published batches, and not of them.
+    """Remove from the table `staged` what is older than an object's last `keep` published batches, and not of them.
 
     Where the object's scope is `day`, `day_column` holds the batch's day, and only that day is looked at.
     """
     of_the_day = sql.SQL("{} = %(day)s").format(sql.Identifier(day_column)) if day_column else sql.SQL("true")
     connection.execute(
-        sql.SQL(queries.read("warehouse/remove_old_batches")).format(batches=batches, of_the_day=of_the_day),
+        sql.SQL(queries.read("warehouse/remove_old_batches")).format(
+            batches=sql.Identifier(*staged.split(".")), of_the_day=of_the_day
+        ),
         {"object": name, "day": day, "keep": keep},
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 from include.airflow_edge import as_task
 from include.daily_operations.publish import roll_back_views
 from include.daily_operations.views import PUBLIC
-from include.errors import PermanentError
+from include.errors import PermanentError, shown
 from include.params import parse_day
 from include.settings import settings
 from include.warehouse import connections
@@ -73,8 +73,10 @@ def roll_back(dag_run: Any, params: dict[str, Any]) -> dict[str, Any]:
             raise PermanentError(f"day is empty: give the day of {MARKET_DATA} that is to be restored.")
         with connections.connect(connections.MARKET) as connection:
             batch_id, rows = roll_back_market_day(connection, day, run, keep=keep)
-    else:
+    elif params["object"] == PUBLIC:
         with connections.connect(connections.DAILY_OPERATIONS) as connection:
             day, batch_id, rows = roll_back_views(connection, day, run, keep=keep)
+    else:
+        raise PermanentError(f"object is {shown(params['object'])}: give one of {', '.join(ROLLED_BACK)}.")
     log.info("Readers of %s see batch %s of %s again", params["object"], batch_id, day)
     return {"object": params["object"], "day": day.isoformat(), "batch_id": str(batch_id), "rows": rows}

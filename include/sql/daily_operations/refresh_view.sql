@@ -1,7 +1,8 @@
--- One statement: a retry replaces what an earlier try of the run wrote, unless it was published since.
+SELECT warehouse.claim_batch('daily_operations_snapshots.{{ params.view }}', %(batch_id)s);
+
 WITH earlier_try AS (
     DELETE FROM daily_operations_snapshots.{{ params.view }}
-    WHERE batch_id = (SELECT warehouse.unpublished(%(batch_id)s))
+    WHERE batch_id = %(batch_id)s
 )
 INSERT INTO daily_operations_snapshots.{{ params.view }}
 SELECT
@@ -10,4 +11,4 @@ SELECT
     query.*
 FROM (
 {% include params.view ~ '.sql' %}
-) AS query
+) AS query;

@@ -1,6 +1,7 @@
--- A rollback goes on from the publication that it restored, so that a second one goes further back.
+-- A rollback goes on from the publication that it restored, so that a second one goes further back; and what was
+-- rolled back before something newer was published is not gone back to.
 SELECT
-    earlier.id,
+    coalesce(earlier.restores, earlier.id) AS id,
     earlier.day,
     earlier.batch_id,
     earlier.dag_id,
@@ -15,7 +16,6 @@ WHERE
     shown.object = %(object)s
     AND shown.is_current
     AND (shown.scope = 'object' OR shown.day = %(day)s)
-    AND earlier.restores IS NULL
     AND (%(day)s::date IS NULL OR earlier.day = %(day)s)
 ORDER BY earlier.id DESC
 LIMIT 1

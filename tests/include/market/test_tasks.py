@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pandas
 import psycopg
@@ -21,6 +21,7 @@ from local.login import Login
 from local.state import State
 from tests.include.quality.batches import ASKED, DAY, GOOD, row, stage
 from tests.include.warehouse.airflow_connections import give
+from tests.include.warehouse.publications import registered, staged
 
 BATCH = Batch(market_date="2023-08-01", tickers=list(ASKED), batch_id=str(uuid4()))
 
@@ -56,13 +57,25 @@ INTERVAL = datetime(2023, 7, 28, 9, tzinfo=UTC)
 def test_the_day_is_the_params_else_the_intervals_else_the_last_sessions(
     asked: object, interval_start: datetime | None, after: datetime, day: str
 ) -> None:
-    dag_run = run(interval_start, after)
+    assert tasks.asked_for(run(interval_start, after), params(asked)) == (date.fromisoformat(day), list(ASKED))
 
-    assert tasks.open_batch(dag_run, params(asked)) == {
-        "market_date": day,
-        "tickers": list(ASKED),
-        "batch_id": str(batch_id(dag_run)),
-    }
+
+@pytest.mark.usefixtures("connected")
+def test_a_run_has_a_batch_of_its_own_until_that_is_published_and_then_the_next(app: psycopg.Connection[Any]) -> None:
+    rows = pandas.DataFrame(GOOD, columns=list(MARKET_COLUMNS))
+    first = {"market_date": "2023-08-01", "tickers": list(ASKED), "batch_id": str(batch_id(run()))}
+    assert tasks.open_batch(run(), params("2023-08-01")) == first
+    assert tasks.open_batch(run(), params("2023-08-01")) == first
+
+    opened = []
+    for _ in range(3):  # each time cleared from its start task on
+        opened.append(tasks.open_batch(run(), params("2023-08-01")))
+        tasks.load_market_data(opened[-1], rows)
+        tasks.publish_market_data(opened[-1], run())
+
+    assert opened[0] == first
+    assert [line.batch_id for line in registered(app)] == [UUID(each["batch_id"]) for each in opened]
+    assert len(staged(app)) == 3
 
 
 @pytest.mark.parametrize(
@@ -149,12 +162,12 @@ def connected(warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch, t
     return tmp_path / "reports"
 
 
-def staged(app: psycopg.Connection[Any], rows: list[Any]) -> Batch:
+def staged_batch(app: psycopg.Connection[Any], rows: list[Any]) -> Batch:
     return Batch(market_date=DAY.isoformat(), tickers=list(ASKED), batch_id=str(stage(app, rows)))
 
 
 def test_a_batch_that_passes_pushes_its_outcome(app: psycopg.Connection[Any], connected: Path) -> None:
-    batch, ti = staged(app, GOOD), TaskInstance()
+    batch, ti = staged_batch(app, GOOD), TaskInstance()
 
     tasks.validate_market_data(batch, ti)
 
@@ -168,7 +181,7 @@ def test_a_batch_that_passes_pushes_its_outcome(app: psycopg.Connection[Any], co
 def test_a_batch_that_fails_pushes_its_outcome_and_closes_the_door(
     app: psycopg.Connection[Any], connected: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    batch, ti = staged(app, [row("AAPL", volume=-7.0), row("AMZN")]), TaskInstance()
+    batch, ti = staged_batch(app, [row("AAPL", volume=-7.0), row("AMZN")]), TaskInstance()
 
     with pytest.raises(AirflowFailException) as raised:
         tasks.validate_market_data(batch, ti)
@@ -188,7 +201,7 @@ def test_a_warning_lets_the_batch_through_though_its_report_has_nowhere_to_go(
 ) -> None:
     monkeypatch.setenv("AIRLOCK_REPORT_ROOT", "/dev/null/reports")
     moved = opened_at_100(130.0)
-    batch, ti = staged(app, [moved, row("AMZN")]), TaskInstance()
+    batch, ti = staged_batch(app, [moved, row("AMZN")]), TaskInstance()
 
     tasks.validate_market_data(batch, ti)
 
@@ -210,7 +223,8 @@ def test_what_is_loaded_is_published_once_however_often_it_is_tried(app: psycopg
     rows = pandas.DataFrame(GOOD, columns=list(MARKET_COLUMNS))
     for _ in range(2):
         assert tasks.load_market_data(BATCH, rows) == 2
-        assert tasks.publish_market_data(BATCH) == {
+    for _ in range(2):
+        assert tasks.publish_market_data(BATCH, run()) == {
             "object": "market.transformed_market_data",
             "day": "2023-08-01",
             "batch_id": BATCH["batch_id"],
@@ -219,9 +233,34 @@ def test_what_is_loaded_is_published_once_however_often_it_is_tried(app: psycopg
 
     found = app.execute("select * from market.transformed_market_data order by ticker").fetchall()
     assert found == [tuple(each.values()) for each in GOOD]
+    lines = app.execute("select day, batch_id, dag_id, run_id from warehouse.publication").fetchall()
+    assert lines == [(DAY, UUID(BATCH["batch_id"]), "market_etl__traditional", "a run")]
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_batch_that_was_published_is_not_loaded_again(app: psycopg.Connection[Any]) -> None:
+    rows = pandas.DataFrame(GOOD, columns=list(MARKET_COLUMNS))
+    tasks.load_market_data(BATCH, rows)
+    tasks.publish_market_data(BATCH, run())
+
+    with pytest.raises(AirflowFailException, match="was published and stays as it is; clear the run from its start"):
+        tasks.load_market_data(BATCH, rows.head(1))
+
+
+@pytest.mark.usefixtures("connected")
+def test_as_many_batches_of_a_day_are_kept_as_the_setting_says(
+    app: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRLOCK_PUBLICATIONS_KEPT", "2")
+    batches = []
+    for _ in range(3):
+        batches.append(staged_batch(app, GOOD))
+        tasks.publish_market_data(batches[-1], run())
+
+    assert staged(app) == {UUID(each["batch_id"]) for each in batches[1:]}
 
 
 @pytest.mark.usefixtures("connected")
 def test_a_batch_that_was_never_loaded_is_not_published() -> None:
     with pytest.raises(AirflowFailException, match="is not in staging"):
-        tasks.publish_market_data(BATCH)
+        tasks.publish_market_data(BATCH, run())

@@ -56,7 +56,7 @@ def check(
     project: Path = PROJECT,
 ) -> Outcome:
     """Run the market gate on a batch."""
-    with gate(connection, "market", batch_id, parameters(tickers), project) as (outcome, _):
+    with gate(connection, "market", batch_id, DAY, parameters(tickers), project=project) as (outcome, _):
         return outcome
 
 

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import date
 from functools import partial
 from hashlib import sha256
 from multiprocessing import get_context as multiprocessing_context
@@ -17,11 +19,12 @@ import psycopg
 import pytest
 
 from include.errors import PermanentError
+from include.quality import report
 from include.quality.gate import PROJECT, Failure, Outcome, gate
 from include.warehouse.roles import APP, set_password
 from local.login import Login
 from local.state import State
-from tests.include.quality.batches import GOOD, check, parameters, row, stage
+from tests.include.quality.batches import DAY, GOOD, check, parameters, row, stage
 
 NEGATIVE = {"open_price": -1.0, "high_price": -1.0, "low_price": -1.0, "close_price": -1.0, "change": 0.0}
 PRICES = "prices are positive and finite"
@@ -80,7 +83,7 @@ def test_a_parameter_that_is_missing_closes_the_gate(app: psycopg.Connection[Any
 
     with (
         pytest.raises(Exception, match=r"No value found for \$PARAMETER tickers"),
-        gate(app, "market", batch_id, given),
+        gate(app, "market", batch_id, DAY, given),
     ):
         pass
 
@@ -94,6 +97,116 @@ def test_a_suite_without_expectations_is_refused(app: psycopg.Connection[Any], p
 
     with pytest.raises(PermanentError, match="market checked nothing"):
         check(app, stage(app, GOOD), project=project)
+
+
+SEVERAL = {"prices": "market_staging.transformed_market_data", "counts": "market_staging.counted"}
+
+
+@pytest.fixture
+def counted(app: psycopg.Connection[Any], warehouse: Login) -> UUID:
+    """Stage a good batch of prices, and under its key rows of another table."""
+    batch_id = stage(app, GOOD)
+    with warehouse.connect() as admin:
+        admin.execute("create table market_staging.counted (batch_id uuid, n int)")
+        admin.execute(f"grant select on market_staging.counted to {APP}".encode())
+        admin.execute("insert into market_staging.counted values (%s, 1), (%s, 1), (%s, 9)", [batch_id] * 2 + [uuid4()])
+    return batch_id
+
+
+def write_suite(project: Path, name: str, *expectations: dict[str, object]) -> None:
+    """Write a suite as a person does: without ids, meta and versions."""
+    file = project / "expectations" / f"{name}.json"
+    file.write_text(json.dumps({"name": name, "expectations": expectations}))
+
+
+def rule(description: str, query: str, severity: str = "critical") -> dict[str, object]:
+    return {
+        "type": "unexpected_rows_expectation",
+        "kwargs": {"unexpected_rows_query": query},
+        "severity": severity,
+        "description": description,
+    }
+
+
+def at_most(largest: int) -> dict[str, object]:
+    return {
+        "type": "expect_column_values_to_be_between",
+        "kwargs": {"column": "n", "max_value": largest},
+        "severity": "critical",
+        "description": f"n is at most {largest}",
+    }
+
+
+def check_several(app: psycopg.Connection[Any], batch_id: UUID, project: Path, day: date = DAY) -> Outcome:
+    with gate(app, "several", batch_id, day, {}, batches=SEVERAL, project=project) as (outcome, _):
+        return outcome
+
+
+def test_each_of_several_suites_sees_the_batch_in_its_own_table_and_is_named(
+    app: psycopg.Connection[Any], counted: UUID, project: Path
+) -> None:
+    nothing_today = "SELECT ticker FROM {batch} WHERE market_date = DATE '{day}' AND batch_id = '{batch_id}'"
+    write_suite(project, "prices", rule("no price of the day", nothing_today, "warning"))
+    write_suite(project, "counts", at_most(0), at_most(1))
+
+    outcome = check_several(app, counted, project)
+
+    assert (outcome.verdict, outcome.passed) == ("failed", 1)
+    assert [str(each).splitlines()[0] for each in outcome.failures] == [
+        "warning: prices: no price of the day: observed 2",
+        "critical: counts: n is at most 0: observed 2",
+    ]
+    # The same suites of a run of another day.
+    assert check_several(app, counted, project, date(2023, 8, 2)).told("warning") == ""
+
+
+def test_an_sql_error_in_one_of_several_suites_is_critical_whatever_its_severity(
+    app: psycopg.Connection[Any], counted: UUID, project: Path
+) -> None:
+    write_suite(project, "prices", rule("the impossible", "SELECT nonesuch FROM {batch}", "warning"))
+    write_suite(project, "counts", at_most(1))
+
+    outcome = check_several(app, counted, project)
+
+    assert (outcome.verdict, outcome.passed) == ("failed", 1)
+    assert outcome.told("critical").startswith("critical: prices: the impossible: observed an error: ")
+    assert 'column "nonesuch" does not exist' in outcome.told("critical")
+
+
+@pytest.mark.parametrize(
+    ("suites", "message"),
+    [
+        (["counts"], "prices has no suite: write great_expectations/expectations/prices.json"),
+        (["prices", "counts"], "several checked nothing by suite prices"),
+    ],
+    ids=["missing", "empty"],
+)
+def test_one_of_several_suites_that_checks_nothing_keeps_the_gate_shut(
+    app: psycopg.Connection[Any], counted: UUID, project: Path, suites: list[str], message: str
+) -> None:
+    for suite in suites:
+        write_suite(project, suite, *([at_most(1)] if suite == "counts" else []))
+
+    with pytest.raises(PermanentError, match=message):
+        check_several(app, counted, project)
+
+
+def test_the_report_of_several_suites_leads_to_the_page_of_each(
+    app: psycopg.Connection[Any], counted: UUID, project: Path, tmp_path: Path
+) -> None:
+    write_suite(project, "prices", rule("no price is old", "SELECT * FROM {batch} WHERE market_date < DATE '{day}'"))
+    write_suite(project, "counts", at_most(1))
+
+    with gate(app, "several", counted, DAY, {}, batches=SEVERAL, project=project) as (_, site):
+        address = report.publish(site, f"{tmp_path}/reports", "several")
+
+    index = tmp_path / "reports" / "several" / "index.html"
+    assert address == str(index)
+    pages = {index.parent / link for link in re.findall("link_path': '(validations/[^']+)'", index.read_text())}
+    found = "".join(page.read_text() for page in pages)  # every link leads to a page that was copied
+    assert len(pages) == 2
+    assert "no price is old" in found
+    assert "n is at most 1" in found
 
 
 def test_the_outcome_is_of_its_own_batch_alone(app: psycopg.Connection[Any]) -> None:
@@ -149,7 +262,7 @@ def test_the_committed_project_is_unchanged_and_the_private_copy_gone(
 ) -> None:
     before = digests(PROJECT)
 
-    with gate(app, "market", stage(app, GOOD), parameters()) as (_, site):
+    with gate(app, "market", stage(app, GOOD), DAY, parameters()) as (_, site):
         assert site.is_relative_to(temporary)
         copy = next(temporary.iterdir())
         assert copy.stat().st_mode & 0o077 == 0  # nobody else may look
@@ -159,13 +272,13 @@ def test_the_committed_project_is_unchanged_and_the_private_copy_gone(
 
 
 def test_the_private_copy_is_gone_when_the_caller_raises(app: psycopg.Connection[Any], temporary: Path) -> None:
-    with pytest.raises(ZeroDivisionError), gate(app, "market", stage(app, GOOD), parameters()):
+    with pytest.raises(ZeroDivisionError), gate(app, "market", stage(app, GOOD), DAY, parameters()):
         raise ZeroDivisionError
     assert list(temporary.iterdir()) == []
 
 
 def test_the_private_copy_is_gone_when_the_checkpoint_cannot_run(app: psycopg.Connection[Any], temporary: Path) -> None:
-    with pytest.raises(Exception, match="nonesuch"), gate(app, "nonesuch", uuid4(), {}):
+    with pytest.raises(Exception, match="nonesuch"), gate(app, "nonesuch", uuid4(), DAY, {}):
         pass
     assert list(temporary.iterdir()) == []
 
@@ -184,7 +297,7 @@ def awkward(warehouse: Login) -> Iterator[Login]:
 def test_the_password_reaches_postgres_and_no_page_or_setting(awkward: Login, temporary: Path) -> None:
     with awkward.connect() as connection:
         batch_id = stage(connection, GOOD)
-        with gate(connection, "market", batch_id, parameters()) as (outcome, site):
+        with gate(connection, "market", batch_id, DAY, parameters()) as (outcome, site):
             assert outcome.verdict == "passed"
             files = {path: path.read_text("latin-1") for path in temporary.rglob("*") if path.is_file()}
 
@@ -205,7 +318,7 @@ def test_the_gate_connects_as_the_task_does(warehouse: Login, state: State) -> N
 
     with login.connect(application_name=name, sslmode="disable") as connection:
         batch_id = stage(connection, GOOD)
-        with gate(connection, "market", batch_id, parameters()) as (_, site):
+        with gate(connection, "market", batch_id, DAY, parameters()) as (_, site):
             named = connection.execute(
                 "select count(*) > 1 from pg_stat_activity where application_name = %s and usename = %s", [name, APP]
             ).fetchone()

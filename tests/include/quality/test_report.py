@@ -19,7 +19,7 @@ def page_of(site: Path, run: str) -> Path:
     page.parent.mkdir(parents=True)
     page.write_text(f"what the gate found in {run}")
     (site / "index.html").write_text("index")
-    (site / "static").mkdir()
+    (site / "static").mkdir(exist_ok=True)
     (site / "static" / "large.css").write_text("css")
     return site
 
@@ -35,6 +35,15 @@ def test_the_pages_are_copied_and_the_address_is_of_the_validation(site: Path, t
         "index.html",
         "warehouse-market.html",
     }
+
+
+def test_the_address_of_several_pages_is_of_their_list(site: Path, tmp_path: Path) -> None:
+    page_of(site, "20230802T100000Z")
+
+    address = report.publish(site, f"{tmp_path}/reports", "daily_operations/2023-08-01/a")
+
+    assert address == f"{tmp_path}/reports/daily_operations/2023-08-01/a/index.html"
+    assert len(list((tmp_path / "reports").rglob("warehouse-market.html"))) == 2
 
 
 def test_a_root_can_be_a_url(site: Path, tmp_path: Path) -> None:

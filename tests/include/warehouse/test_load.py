@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from math import inf, nan
 from typing import Any, cast
@@ -11,12 +12,14 @@ import pandas
 import psycopg
 import pytest
 
+from include.errors import PermanentError
 from include.market.params import MARKET_COLUMNS
 from include.warehouse.load import load_batch
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
-from tests.include.warehouse.concurrency import kill_midway, terminate
+from tests.include.warehouse.concurrency import await_blocked, kill_midway, terminate
+from tests.include.warehouse.publications import publish
 
 TABLE = "transformed_market_data"
 DAY = date(2023, 8, 1)
@@ -57,6 +60,43 @@ def test_a_load_that_is_tried_again_replaces_itself_and_nothing_else(app: psycop
         (first, "AMZN", 195.605),
         (second, "MSFT", 196.0),
     ]
+
+
+def test_a_batch_that_was_published_stays_as_it_is(app: psycopg.Connection[Any]) -> None:
+    batch_id = uuid4()
+    load_batch(app, TABLE, batch_id, frame(rows(["AAPL", "AMZN"])))
+    publish(app, batch_id)
+
+    with pytest.raises(PermanentError, match=f"Batch {batch_id} was published and stays as it is; clear the run from"):
+        load_batch(app, TABLE, batch_id, frame(rows(["MSFT"])))
+
+    app.rollback()
+    assert [(row[0], row[2]) for row in staged(app)] == [(batch_id, "AAPL"), (batch_id, "AMZN")]
+
+
+@pytest.mark.parametrize("then", ["load", "publish"])
+def test_a_late_try_of_the_same_load_is_waited_for(
+    app: psycopg.Connection[Any], warehouse: Login, state: State, then: str
+) -> None:
+    """A worker that was given up on may still be loading: its rows shall be replaced or published, not doubled."""
+    batch_id = uuid4()
+    batch = frame(rows(["AAPL", "AMZN"]))
+
+    def follow() -> None:
+        with warehouse.as_role(APP, state.secrets[APP], warehouse.dbname).connect() as connection:
+            if then == "load":
+                load_batch(connection, TABLE, batch_id, batch)
+            else:
+                publish(connection, batch_id)
+
+    with ThreadPoolExecutor(1) as executor:
+        load_batch(app, TABLE, batch_id, batch)
+        done = executor.submit(follow)
+        await_blocked(warehouse)
+        app.commit()
+        done.result()
+
+    assert [(row[0], row[2]) for row in staged(app)] == [(batch_id, "AAPL"), (batch_id, "AMZN")]
 
 
 def test_figures_and_dates_arrive_to_the_bit(app: psycopg.Connection[Any]) -> None:

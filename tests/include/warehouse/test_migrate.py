@@ -16,6 +16,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy.exc import DBAPIError
 
+from include.daily_operations.views import public_name, views
 from include.errors import PermanentError
 from include.warehouse import migrate as module
 from include.warehouse.migrate import migrate
@@ -24,9 +25,14 @@ from local.login import Login
 from local.state import State
 from tests.include.warehouse.concurrency import await_blocked
 
-HEAD = ["0001"]
+HEAD = ["0001", "0002", "0003"]
 PUBLISHED = "market.transformed_market_data"
 STAGED = "market_staging.transformed_market_data"
+REGISTER = "warehouse.publication"
+SOURCES = [f"daily_operations.{name}" for name in ("guest_attendance", "inventory", "item_sales", "labor")]
+SNAPSHOTS = [f"daily_operations_snapshots.{view}" for view in views()]
+VIEWS = [public_name(view) for view in views()]
+SCHEMAS = ("market", "market_staging", "daily_operations", "daily_operations_snapshots", "warehouse")
 
 
 @pytest.fixture
@@ -110,19 +116,19 @@ def test_a_database_that_newer_code_migrated_is_left_alone(warehouse: Login, rol
 
 def test_a_migration_that_fails_leaves_nothing(empty: Login, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     migrations = shutil.copytree(module._MIGRATIONS, tmp_path / "migrations % and more")
-    step = migrations / "versions" / "0001_roles_and_market.py"
-    (step.parent / "0002_fails.py").write_text(
+    step = migrations / "versions" / "0002_publications.py"
+    (step.parent / "0004_fails.py").write_text(
         step.read_text()
-        .replace('revision = "0001"', 'revision = "0002"')
-        .replace("down_revision = None", 'down_revision = "0001"')
+        .replace('revision = "0002"', 'revision = "0004"')
+        .replace('down_revision = "0001"', f'down_revision = "{HEAD[-1]}"')
     )
-    (step.parent / "0002_fails.sql").write_text("create table market.half (a int); select 1 / 0;")
+    (step.parent / "0004_fails.sql").write_text("create table market.half (a int); select 1 / 0;")
     monkeypatch.setattr(module, "_MIGRATIONS", migrations)
 
     with pytest.raises(DBAPIError, match="division by zero"):
         migrate(empty.connect, {})
 
-    assert ask(empty, "select nspname from pg_namespace where nspname in ('market', 'warehouse')") == []
+    assert ask(empty, f"select nspname from pg_namespace where nspname in ({', '.join(map(repr, SCHEMAS))})") == []
 
 
 def test_a_password_is_changed_and_the_old_one_no_longer_works(warehouse: Login, role: Login) -> None:
@@ -171,11 +177,16 @@ def test_the_roles_may_log_in_and_nothing_else(postgres: Login) -> None:
     ) == [(APP, True, False, False), (READER, True, False, False)]
 
 
+REGISTERED = ("object", "scope", "day", "batch_id", "dag_id", "run_id", "published_at", "restores")
 FORBIDDEN = {
     APP: [
         "create table public.mine (a int)",
         "create table market.mine (a int)",
         "create table market_staging.mine (a int)",
+        "create table daily_operations.mine (a int)",
+        "create view daily_operations.mine as select 1 as a",
+        "create table daily_operations_snapshots.mine (a int)",
+        "create table warehouse.mine (a int)",
         "create schema mine",
         f"alter table {PUBLISHED} add column mine int",
         f"alter table {STAGED} add column mine int",
@@ -183,6 +194,19 @@ FORBIDDEN = {
         f"drop table {STAGED}",
         f"truncate {PUBLISHED}",
         "update warehouse.alembic_version set version_num = '0'",
+        # History: what was published may cease to be what readers see, and nothing else of it changes.
+        *(f"update {REGISTER} set {column} = {column}" for column in REGISTERED),
+        f"delete from {REGISTER}",
+        f"truncate {REGISTER}",
+        f"drop table {REGISTER}",
+        # What other systems fill.
+        *(f"insert into {source} default values" for source in SOURCES),
+        *(f"delete from {source}" for source in SOURCES),
+        "update daily_operations.guest_attendance set quantity_sold = 0",
+        *(f"update {snapshots} set batch_id = batch_id" for snapshots in SNAPSHOTS),
+        *(f"truncate {snapshots}" for snapshots in SNAPSHOTS),
+        *(f"drop view {view}" for view in VIEWS),
+        *(f"create or replace view {view} as select 1 as a" for view in VIEWS),
         "alter role airlock_reader password null",
     ],
     READER: [
@@ -191,6 +215,11 @@ FORBIDDEN = {
         f"delete from {PUBLISHED}",
         f"select from {STAGED}",
         "select from warehouse.alembic_version",
+        *(f"select from {hidden}" for hidden in (*SOURCES, *SNAPSHOTS)),
+        f"insert into {REGISTER} (object) values ('a')",
+        f"update {REGISTER} set is_current = false",
+        f"delete from {REGISTER}",
+        "create table daily_operations.mine (a int)",
         "create table public.mine (a int)",
         "create table market.mine (a int)",
     ],
@@ -214,4 +243,5 @@ def test_a_role_may_not(warehouse: Login, state: State, name: str) -> None:
 
 def test_the_reader_may_read_what_is_published(warehouse: Login, state: State) -> None:
     reader = warehouse.as_role(READER, state.secrets[READER], warehouse.dbname)
-    assert ask(reader, f"select count(*) from {PUBLISHED}") == [(0,)]
+    readable = (PUBLISHED, REGISTER, *VIEWS)
+    assert [ask(reader, f"select count(*) from {each}") for each in readable] == [[(0,)]] * len(readable)

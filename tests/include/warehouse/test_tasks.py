@@ -1,21 +1,29 @@
-"""The task of the migrations DAG: which connections it accepts, and that they are what it uses."""
+"""The tasks of the DAGs warehouse_migrations, with the connections that it accepts, and publication_rollback."""
 
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
+from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
+from include.daily_operations.publish import publish_views
 from include.warehouse import migrate as module
 from include.warehouse import tasks
 from include.warehouse.connections import ADMIN, DAILY_OPERATIONS, MARKET, READER, connect
+from include.warehouse.publish import MARKET_DATA
 from include.warehouse.roles import APP, set_password
 from include.warehouse.roles import READER as READER_ROLE
 from local.login import Login
 from local.state import State
+from tests.include.quality.batches import stage
 from tests.include.warehouse.airflow_connections import give
+from tests.include.warehouse.publications import batch, publish_new, published, registered, run, staged
+from tests.include.warehouse.test_migrate import HEAD, SCHEMAS
 
 SECRETS = ("a secret of the app", "a secret of the reader")
 
@@ -46,12 +54,12 @@ def test_the_roles_get_the_passwords_of_their_connections(connections: dict[str,
 @pytest.mark.usefixtures("connections")
 def test_what_was_missing_is_applied_and_told(warehouse: Login, caplog: pytest.LogCaptureFixture) -> None:
     with warehouse.connect() as admin:
-        admin.execute("drop schema market, market_staging, warehouse cascade")
+        admin.execute(f"drop schema {', '.join(SCHEMAS)} cascade".encode())
 
     with caplog.at_level(logging.INFO, logger="include.warehouse.tasks"):
-        assert tasks.migrate() == ["0001"]
+        assert tasks.migrate() == HEAD
 
-    assert "Applied: 0001" in caplog.messages
+    assert f"Applied: {', '.join(HEAD)}" in caplog.messages
 
 
 def test_the_readers_connection_is_optional(
@@ -134,3 +142,96 @@ def test_a_wrong_password_is_not_told(connections: dict[str, Login], monkeypatch
 
     assert "a wrong secret" not in str(raised.value)
     assert isinstance(raised.value.__cause__ or raised.value, psycopg.OperationalError)
+
+
+@pytest.fixture
+def connected(warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the rollback its connections."""
+    for conn_id in (MARKET, DAILY_OPERATIONS):
+        give(monkeypatch, conn_id, warehouse.as_role(APP, state.secrets[APP], warehouse.dbname))
+
+
+def asked(day: str | None, name: str = MARKET_DATA) -> dict[str, str | None]:
+    return {"object": name, "day": day}
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_market_day_goes_back_to_its_former_batch_once_however_often_it_is_tried(
+    app: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    first, _ = publish_new(app, 1.0), publish_new(app, 2.0)
+
+    for _ in range(2):
+        with caplog.at_level(logging.INFO, logger="include.warehouse.tasks"):
+            assert tasks.roll_back(run("a rollback"), asked("2023-08-01")) == {
+                "object": "market.transformed_market_data",
+                "day": "2023-08-01",
+                "batch_id": str(first),
+                "rows": 2,
+            }
+
+    assert {volume for _, _, volume in published(app)} == {1.0}
+    assert [line.run for line in registered(app)] == ["run 1", "run 2", "a rollback"]
+    told = f"Readers of market.transformed_market_data see batch {first} of 2023-08-01 again"
+    assert caplog.messages == [told, told]
+
+
+@pytest.mark.usefixtures("connected")
+def test_the_views_go_back_together(app: psycopg.Connection[Any]) -> None:
+    batches = {date(2023, 8, day): uuid4() for day in (1, 2)}
+    for day, batch_id in batches.items():
+        app.execute(
+            "insert into daily_operations_snapshots.items_to_order (batch_id, loaded_at, inventory_date) "
+            "values (%s, now(), %s)",
+            [batch_id, day],
+        )
+        publish_views(app, batch_id, day, run(f"run of {day}"), keep=2)
+    app.commit()
+
+    assert tasks.roll_back(run("a rollback"), asked(None, "daily_operations")) == {
+        "object": "daily_operations",
+        "day": "2023-08-01",
+        "batch_id": str(batches[date(2023, 8, 1)]),
+        "rows": 1,
+    }
+
+    assert app.execute("select inventory_date from daily_operations.items_to_order").fetchall() == [(date(2023, 8, 1),)]
+
+
+@pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (asked(None), "day is empty: give the day of market.transformed_market_data that is to be restored"),
+        (asked(""), "day is empty"),
+        (asked("20230801"), "day is '20230801': give a date as YYYY-MM-DD"),
+        (asked("2023-08-01"), "no earlier publication of 2023-08-01 to go back to"),
+        (asked("2023-07-31"), "no earlier publication of 2023-07-31 to go back to"),
+        (asked(None, "daily_operations"), "views of daily_operations have no earlier publication to go back to"),
+        (asked("2023-08-01", "daily_operations"), "daily_operations have no earlier publication of 2023-08-01 to go"),
+    ],
+)
+def test_a_rollback_to_nothing_fails_at_once(
+    app: psycopg.Connection[Any], given: dict[str, str | None], message: str
+) -> None:
+    publish_new(app, 1.0)
+    before = (published(app), registered(app))
+
+    with pytest.raises(AirflowFailException, match=message):
+        tasks.roll_back(run("a rollback"), given)
+
+    assert (published(app), registered(app)) == before
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_rollback_keeps_as_many_publications_as_the_setting_says(
+    app: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_published = stage(app, batch(0.0))
+    first, second = (publish_new(app, volume) for volume in (1.0, 2.0))
+    assert staged(app) == {never_published, first, second}
+    monkeypatch.setenv("AIRLOCK_PUBLICATIONS_KEPT", "2")
+
+    tasks.roll_back(run("a rollback"), asked("2023-08-01"))
+
+    assert staged(app) == {first, second}

@@ -28,13 +28,14 @@ CREATE INDEX publication_history ON warehouse.publication (object, day, id);
 
 CREATE INDEX publication_batch ON warehouse.publication (batch_id);
 
--- What was published is never written again: the views show it, and a rollback may go back to it.
-CREATE FUNCTION warehouse.unpublished(batch uuid) RETURNS uuid LANGUAGE plpgsql STABLE AS $$
+-- What was published is never written again: the views show it, and a rollback may go back to it. Whoever writes a
+-- batch claims it first, in a statement of its own, so that the next one sees what an earlier claimant committed.
+CREATE FUNCTION warehouse.claim_batch(staged text, batch uuid) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(staged || '/' || batch, 0));
     IF EXISTS (SELECT 1 FROM warehouse.publication WHERE batch_id = batch) THEN
         RAISE EXCEPTION 'Batch % was published and stays as it is; clear the run from its start task on', batch;
     END IF;
-    RETURN batch;
 END $$;
 
 -- Batches of a day that are no longer kept are removed when the day is published.
