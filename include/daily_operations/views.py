@@ -31,7 +31,7 @@ class Column:
     type: str
 
     def __str__(self) -> str:
-        return f"{self.name} {self.type}"
+        return f"{_quoted(self.name)} {self.type}"
 
 
 def views() -> list[str]:
@@ -80,8 +80,18 @@ def ensure_views(connection: psycopg.Connection[Any]) -> None:
             _show(connection, view, wanted)
 
 
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string()
+
+
 def _query(view: str) -> sql.SQL:
-    return sql.SQL((FOLDER / f"{view}.sql").read_text())
+    text = (FOLDER / f"{view}.sql").read_text()
+    if found := re.search("{[{%#]", text):
+        raise PermanentError(
+            f"include/daily_operations/{view}.sql: {found[0]} means something to Airflow's templates: write {{ "
+            "and what follows it apart."
+        )
+    return sql.SQL(text)
 
 
 def _query_columns(connection: psycopg.Connection[Any], view: str) -> list[Column]:
@@ -111,8 +121,11 @@ def _columns(connection: psycopg.Connection[Any], described: psycopg.Cursor[Any]
 
 
 def _exists(connection: psycopg.Connection[Any], schema: str, view: str) -> bool:
-    found = connection.execute("select to_regclass(%s) is not null", [f"{schema}.{view}"]).fetchone()
-    return found == (True,)
+    name = sql.Identifier(schema, view).as_string(connection)
+    found = connection.execute("select relkind from pg_class where oid = to_regclass(%s)", [name]).fetchone()
+    if found and schema == PUBLIC and found != ("v",):
+        raise PermanentError(f"include/daily_operations/{view}.sql: {name} is no view already: choose another name.")
+    return bool(found)
 
 
 @contextmanager
@@ -121,7 +134,7 @@ def _told_of(connection: psycopg.Connection[Any], view: str) -> Iterator[None]:
     try:
         with connection.transaction():
             yield
-    except (psycopg.ProgrammingError, psycopg.DataError) as error:
+    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
         raise PermanentError(f"include/daily_operations/{view}.sql: {str(error).strip()}") from error
 
 
@@ -191,7 +204,7 @@ def _migration(view: str, wanted: list[Column], found: list[Column]) -> tuple[li
     new = [column for column in wanted if column.name not in {other.name for other in found}]
     gone = [column for column in found if column.name not in {other.name for other in wanted}]
     if len(new) == len(gone) == 1 and wanted.index(new[0]) == found.index(gone[0]) and new[0].type == gone[0].type:
-        before, after = gone[0].name, new[0].name
+        before, after = _quoted(gone[0].name), _quoted(new[0].name)
         steps = [
             f"{table} RENAME COLUMN {before} TO {after}",
             f"ALTER VIEW IF EXISTS {public} RENAME COLUMN {before} TO {after}",
@@ -204,7 +217,10 @@ def _migration(view: str, wanted: list[Column], found: list[Column]) -> tuple[li
     retyped = [column.name for column in found if types.get(column.name, column.type) != column.type]
     if gone or retyped:
         steps.append(f"DROP VIEW IF EXISTS {public}")  # it is made again after the migrations
-    steps += [f"{table} DROP COLUMN {column.name}" for column in gone]
-    steps += [f"{table} ALTER COLUMN {name} TYPE {types[name]} USING {name}::{types[name]}" for name in retyped]
+    steps += [f"{table} DROP COLUMN {_quoted(column.name)}" for column in gone]
+    steps += [
+        f"{table} ALTER COLUMN {_quoted(name)} TYPE {types[name]} USING {_quoted(name)}::{types[name]}"
+        for name in retyped
+    ]
     steps += [f"{table} ADD COLUMN {column}" for column in new]
     return steps, [column for column in found if column not in gone] + new

@@ -25,16 +25,16 @@ def own_state() -> Iterator[State]:
         yield State(Path(folder) / "state")
 
 
-def command(state: State, *arguments: str, **env: str) -> subprocess.Popen[str]:
+def command(state: State, *arguments: str, cwd: Path | str = ROOT, **env: str) -> subprocess.Popen[str]:
     """Start `python -m local ...` on a state of its own, as the Makefile does."""
-    return start(state, [sys.executable, "-m", "local", *arguments], **env)
+    return start(state, [sys.executable, "-m", "local", *arguments], cwd, **env)
 
 
-def start(state: State, words: list[str], **env: str) -> subprocess.Popen[str]:
-    """Start a command in the checkout, on a state of its own."""
+def start(state: State, words: list[str], cwd: Path | str = ROOT, **env: str) -> subprocess.Popen[str]:
+    """Start a command in the checkout, or in a copy of it, on a state of its own."""
     return subprocess.Popen(
         words,
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, "AIRLOCK_STATE_DIR": str(state.folder), **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,31 +1,38 @@
-"""The whole platform, for real: scheduler, Postgres, replay, gate. One good day, one day with one bad row."""
+"""The whole platform, for real: scheduler, Postgres, replay, gate. Good days, bad rows, lost connections, rollbacks."""
 
 import csv
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import pytest
 import requests
+from psycopg.rows import dict_row
 from rich.console import Console
 
 from include.market.calendar import last_completed_session
 from local import demo
 from local.platform import Platform, platform
 from local.prices import DATA
-from local.processes import free_port
+from local.processes import free_port, wait_until
 from local.state import State
-from scripts.airflow_api import AirflowApiError
+from scripts.airflow_api import FINISHED, AirflowApiError, TaskState
+from tests.include.warehouse.concurrency import terminate
 from tests.local.conftest import BAD_DAY, bad_prices, words
+from tests.local.daily_views import WANTED, Views, await_all_at_work, refreshes_held, shown, wanted
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 GOOD, CLOSED = "2023-08-01", "2023-07-04"
 TRADITIONAL, TASKFLOW = demo.MARKET_DAGS
+ROLLBACK_DAG = "publication_rollback"
+REFRESHES = [f"refresh_{view}" for view in WANTED]
 FIGURES = ("open", "high", "low", "close", "volume")
 
 
@@ -65,26 +72,45 @@ def running(e2e_state: State) -> Iterator[Platform]:
 
 
 def run(running: Platform, conf: dict[str, Any], *dags: str) -> list[demo.Result]:
-    return demo.collect(running, demo.run_dags(running, Console(width=120), dags or demo.MARKET_DAGS, conf))
+    confs = dict.fromkeys(dags or demo.MARKET_DAGS, conf)
+    return demo.collect(running, demo.run_dags(running, Console(width=120), confs))
 
 
 def states(result: demo.Result) -> dict[str, str | None]:
     return {task.task_id: task.state for task in result.tasks}
 
 
+def task_of(result: demo.Result, task_id: str) -> TaskState:
+    return next(task for task in result.tasks if task.task_id == task_id)
+
+
+def why(running: Platform, result: demo.Result, task_id: str) -> str:
+    """Give the message with which a task failed, which has to be at its first try: a retry would not heal it."""
+    task = task_of(result, task_id)
+    assert (task.state, task.try_number) == ("failed", 1)
+    return str(running.airflow.failure(result.run.dag_id, result.run.run_id, task))
+
+
 @pytest.fixture(scope="module")
 def good(running: Platform) -> list[demo.Result]:
-    return run(running, {"market_date": GOOD})
+    """Run the three DAGs together, as `make demo` does."""
+    market = {"market_date": GOOD}
+    views: dict[str, Any] = {"as_of": GOOD, "allow_older": True}
+    confs = {**dict.fromkeys(demo.MARKET_DAGS, market), demo.VIEWS_DAG: views}
+    return demo.collect(running, demo.run_dags(running, Console(width=120), confs))
 
 
 def test_a_good_day_is_published_to_the_cent(running: Platform, good: list[demo.Result]) -> None:
-    assert [result.ok for result in good] == [True, True]
+    assert [result.ok for result in good] == [True, True, True]
     assert published(running, GOOD) == recorded(GOOD, "AAPL", "AMZN")
+    assert all(wanted(running.admin, GOOD).values())
+    assert shown(running.reader) == wanted(running.admin, GOOD)
 
 
 def test_the_table_tells_what_airflow_and_the_warehouse_say(running: Platform, good: list[demo.Result]) -> None:
+    rows = {f"daily_operations.{view}": len(rows) for view, rows in wanted(running.admin, GOOD).items()}
+    assert [result.rows for result in good] == [{"market.transformed_market_data": 2}] * 2 + [rows]
     for result in good:
-        assert result.rows == 2
         assert result.gate
         assert (result.gate["verdict"], result.gate["failed"]) == ("passed", 0)
         assert Path(result.gate["report"].removeprefix("file://")).is_file()
@@ -94,14 +120,72 @@ def test_the_table_tells_what_airflow_and_the_warehouse_say(running: Platform, g
     try:
         again = demo.collect(running, [result.run for result in good])
         console = Console(record=True, width=120)
-        console.print(demo.table(again, "after a row was deleted"))
+        console.print(demo.table(again))
     finally:
         run(running, {"market_date": GOOD}, TASKFLOW)
-    assert [result.rows for result in again] == [1, 1]
-    told = [line.split("│") for line in console.export_text().splitlines() if "market_etl" in line]
-    assert [[cell.strip() for cell in line[2:7]] for line in told] == [
-        ["success", "8 of 8", f"{result.run.seconds:.1f}", "1", "18 of 18"] for result in good
+    assert [sum(result.rows.values()) for result in again] == [1, 1, sum(rows.values())]
+    told = [line.split("│") for line in console.export_text().splitlines() if GOOD in line]
+    assert [[cell.strip() for cell in line[1:8]] for line in told] == [
+        [result.run.dag_id, GOOD, "success", "8 of 8", f"{result.run.seconds:.1f}", rows_told, passed]
+        for result, rows_told, passed in zip(
+            good, ["1", "1", f"{sum(rows.values())} in 4 views"], ["18 of 18", "18 of 18", "42 of 42"], strict=True
+        )
     ]
+
+
+@dataclass(frozen=True)
+class TwoRuns:
+    """Two runs of the views' DAG that were triggered together, and what was seen of them then."""
+
+    day: str
+    first: str
+    second: str
+    backends: dict[str, int]
+    """The server processes in which the first run refreshed each view."""
+    second_then: str
+    """The state of the second run, while the first was refreshing."""
+    lost: str
+    """The refresh task of the first run whose connection was cut."""
+    before: Views
+
+
+@pytest.fixture(scope="module")
+def two_runs(running: Platform, good: list[demo.Result]) -> TwoRuns:
+    """Trigger two runs, and cut one connection of the first: its retry comes a minute later, and tests in between."""
+    day = "2023-08-02"
+    conf = {"as_of": day, "allow_older": True}
+    before = shown(running.reader)
+    with refreshes_held(running.admin):
+        first, second = (running.airflow.trigger(demo.VIEWS_DAG, conf) for _ in range(2))
+
+        def refreshing() -> bool:
+            tasks = running.airflow.tasks(demo.VIEWS_DAG, first)
+            return {task.task_id for task in tasks if task.state == "running"} == set(REFRESHES)
+
+        wait_until(refreshing, "The refresh of all views at once", running.processes, seconds=60)
+        backends = await_all_at_work(running.admin)
+        second_then = running.airflow.run(demo.VIEWS_DAG, second).state
+        terminate(running.admin, backends["items_to_order"])
+    return TwoRuns(day, first, second, backends, second_then, "refresh_items_to_order", before)
+
+
+def test_the_views_are_refreshed_at_once_and_a_lost_connection_leaves_what_they_show(
+    running: Platform, two_runs: TwoRuns
+) -> None:
+    assert len(set(two_runs.backends.values())) == len(WANTED) == 4
+    wanted_states = {
+        "start": "success",
+        **dict.fromkeys(REFRESHES, "success"),
+        two_runs.lost: "up_for_retry",
+        **dict.fromkeys(["validate_views", "publish_views", "end"]),
+    }
+
+    def lost() -> bool:
+        tasks = running.airflow.tasks(demo.VIEWS_DAG, two_runs.first)
+        return {task.task_id: task.state for task in tasks} == wanted_states
+
+    wait_until(lost, "The refresh whose connection was cut", running.processes, seconds=60)
+    assert shown(running.reader) == two_runs.before
 
 
 def test_running_a_day_again_replaces_it(running: Platform, good: list[demo.Result]) -> None:
@@ -120,15 +204,11 @@ def test_one_bad_row_keeps_the_whole_batch_out(running: Platform) -> None:
         assert result.run.state == "failed"
         assert result.gate
         assert (result.gate["verdict"], result.gate["passed"], result.gate["failed"]) == ("failed", 17, 1)
-        assert states(result)["validate_market_data"] == "failed"
         assert states(result)["publish_market_data"] == "upstream_failed"
-        task = next(task for task in result.tasks if task.task_id == "validate_market_data")
-        assert task.try_number == 1, "what a retry cannot heal fails at once"
-        why = running.airflow.failure(result.run.dag_id, result.run.run_id, task)
-        assert why
-        assert "high is the highest and low the lowest" in why
-        assert "ticker=AMZN" in why
-        assert "high_price=1.5" in why
+        told = why(running, result, "validate_market_data")
+        assert "high is the highest and low the lowest" in told
+        assert "ticker=AMZN" in told
+        assert "high_price=1.5" in told
     assert published(running, BAD_DAY) == [("AAPL", 1, 2, 1, 2, 7)], "the table holds what it held"
 
     # Both DAGs staged the same rows, and neither has published them.
@@ -147,7 +227,7 @@ def test_a_closed_day_is_skipped_with_its_reason(running: Platform) -> None:
     for result in run(running, {"market_date": CLOSED}):
         assert result.run.state == "success"
         assert set(states(result).values()) == {"skipped"}
-        assert result.rows is None
+        assert result.rows == {}
         log = running.airflow.log(result.run.dag_id, result.run.run_id, "start", 1)
         assert any("XNYS is closed on 2023-07-04" in str(entry) for entry in log)
     assert published(running, CLOSED) == []
@@ -155,9 +235,7 @@ def test_a_closed_day_is_skipped_with_its_reason(running: Platform) -> None:
 
 def test_an_unknown_ticker_fails_at_once_and_says_so(running: Platform) -> None:
     (result,) = run(running, {"market_date": GOOD, "tickers": ["AAPL", "ZZZZ"]}, TASKFLOW)
-    task = next(task for task in result.tasks if task.task_id == "extract_market_data")
-    assert (task.state, task.try_number) == ("failed", 1)
-    assert "ZZZZ" in str(running.airflow.failure(result.run.dag_id, result.run.run_id, task))
+    assert "ZZZZ" in why(running, result, "extract_market_data")
     assert published(running, GOOD) == recorded(GOOD, "AAPL", "AMZN")
 
 
@@ -176,13 +254,193 @@ def test_malformed_params_are_refused_at_the_trigger(running: Platform, conf: di
 
 
 def test_the_migrations_dag_runs_on_the_same_warehouse(running: Platform) -> None:
-    (state,) = demo.run_dags(running, Console(), ["warehouse_migrations"], {})
+    (state,) = demo.run_dags(running, Console(), {"warehouse_migrations": {}})
     assert state.state == "success"
     assert running.airflow.xcom("warehouse_migrations", state.run_id, "migrate") == []
 
 
+def publications(running: Platform, name: str, day: str | None = None) -> list[dict[str, Any]]:
+    """Give what the register tells readers of an object, or of one day of it, oldest first."""
+    with running.reader.connect() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            "select * from warehouse.publication where object = %(name)s and (%(day)s::date is null or day = %(day)s)"
+            " order by id",
+            {"name": name, "day": day},
+        ).fetchall()
+
+
+def test_a_market_day_goes_back_to_what_it_was(running: Platform, good: list[demo.Result]) -> None:
+    before = publications(running, "market.transformed_market_data", GOOD)[-1]
+    run(running, {"market_date": GOOD, "tickers": ["NFLX"]}, TRADITIONAL)
+    assert published(running, GOOD) == recorded(GOOD, "NFLX")
+
+    (rollback,) = run(running, {"object": "market.transformed_market_data", "day": GOOD}, ROLLBACK_DAG)
+
+    assert rollback.run.state == "success"
+    assert published(running, GOOD) == recorded(GOOD, "AAPL", "AMZN")
+    *_, left, now = publications(running, "market.transformed_market_data", GOOD)
+    assert (now["is_current"], left["is_current"]) == (True, False)
+    assert (now["batch_id"], now["restores"]) == (before["batch_id"], before["id"])
+    assert (now["dag_id"], now["run_id"]) == (ROLLBACK_DAG, rollback.run.run_id)
+
+
+@pytest.mark.parametrize(
+    ("conf", "told"),
+    [
+        (
+            {"object": "market.transformed_market_data", "day": "2023-08-09"},
+            "market.transformed_market_data has no earlier publication of 2023-08-09 to go back to.",
+        ),
+        (
+            {"object": "daily_operations", "day": "2023-08-09"},
+            "The views of daily_operations have no earlier publication of 2023-08-09 to go back to.",
+        ),
+    ],
+    ids=["market", "views"],
+)
+def test_a_rollback_to_nothing_says_so(running: Platform, conf: dict[str, Any], told: str) -> None:
+    (result,) = run(running, conf, ROLLBACK_DAG)
+    assert told in why(running, result, "roll_back")
+
+
+def finished(running: Platform, run_id: str) -> demo.Result:
+    """Wait for a run of the views' DAG; gives what it came to."""
+
+    def ended() -> bool:
+        return running.airflow.run(demo.VIEWS_DAG, run_id).state in FINISHED
+
+    wait_until(ended, run_id, running.processes, seconds=180)
+    return demo.collect(running, [running.airflow.run(demo.VIEWS_DAG, run_id)])[0]
+
+
+def test_a_lost_connection_is_healed_by_the_retry_and_the_next_run_waits_for_it(
+    running: Platform, two_runs: TwoRuns
+) -> None:
+    first, second = (finished(running, run_id) for run_id in (two_runs.first, two_runs.second))
+    assert [first.run.state, second.run.state] == ["success", "success"]
+    tries = {task.task_id: task.try_number for task in first.tasks if task.task_id in REFRESHES}
+    assert tries == {**dict.fromkeys(REFRESHES, 1), two_runs.lost: 2}
+    assert two_runs.second_then == "queued"
+    assert shown(running.reader) == wanted(running.admin, two_runs.day) != two_runs.before
+    for view in WANTED:
+        lines = publications(running, f"daily_operations.{view}")[-2:]
+        assert [(line["run_id"], line["is_current"]) for line in lines] == [
+            (two_runs.first, False),
+            (two_runs.second, True),
+        ]
+
+
+@pytest.fixture
+def before(running: Platform, good: list[demo.Result]) -> Views:
+    """Give what the views show when no run is under way that could change it."""
+    url = f"{running.ui}/api/v2/dags/{demo.VIEWS_DAG}/dagRuns"
+    for each in requests.get(url, {"state": ["running", "queued"]}, timeout=10).json()["dag_runs"]:
+        finished(running, each["dag_run_id"])
+    return shown(running.reader)
+
+
+def refresh(running: Platform, day: str, **conf: bool) -> demo.Result:
+    (result,) = run(running, {"as_of": day, **conf}, demo.VIEWS_DAG)
+    return result
+
+
+@contextmanager
+def source_changed(running: Platform, change: str, back: str) -> Iterator[None]:
+    """Let the source tables be otherwise within the context."""
+    with running.admin.connect(autocommit=True) as connection:
+        connection.execute(change.encode())
+        try:
+            yield
+        finally:
+            connection.execute(back.encode())
+
+
+def test_a_bad_source_closes_the_gate_for_all_views_until_it_is_repaired(running: Platform, before: Views) -> None:
+    day = "2023-09-03"
+    negate = (
+        "update daily_operations.guest_attendance set quantity_sold = -quantity_sold"
+        f" where (admission_date, entrance_name) = ('{day}', 'Main Gate')"
+    )
+    with source_changed(running, negate, negate):
+        result = refresh(running, day)
+    assert states(result) == {
+        "start": "success",
+        **dict.fromkeys(REFRESHES, "success"),
+        "validate_views": "failed",
+        "publish_views": "upstream_failed",
+        "end": "upstream_failed",
+    }
+    assert result.gate
+    assert (result.gate["verdict"], result.gate["passed"], result.gate["failed"]) == ("failed", 41, 1)
+    told = why(running, result, "validate_views")
+    assert "admission_by_entrance: quantities and revenues are not negative" in told
+    assert "entrance_name=Main Gate" in told
+    assert shown(running.reader) == before
+
+    assert refresh(running, day).ok
+    assert shown(running.reader) == wanted(running.admin, day) != before
+
+
+def test_a_source_that_changed_its_columns_stops_the_run_before_anything_is_refreshed(
+    running: Platform, before: Views
+) -> None:
+    renamed = "alter table daily_operations.inventory rename column {} to {}"
+    with source_changed(running, renamed.format("order_more", "reorder"), renamed.format("reorder", "order_more")):
+        result = refresh(running, "2023-09-04", allow_older=True)
+    told = why(running, result, "start")
+    assert 'include/daily_operations/items_to_order.sql: column "order_more" does not exist' in told
+    assert {state for task_id, state in states(result).items() if task_id != "start"} == {"upstream_failed"}
+    assert shown(running.reader) == before
+
+
+def test_an_older_day_is_published_only_when_asked_for_and_can_be_taken_back(running: Platform, before: Views) -> None:
+    day = "2023-07-15"
+    shown_then = publications(running, "daily_operations.items_to_order")[-1]
+
+    refused = refresh(running, day)
+    told = f"The views of daily_operations show {shown_then['day']}: to publish the older {day}, set the param"
+    assert f"{told} allow_older." in why(running, refused, "start")
+    assert shown(running.reader) == before
+
+    assert refresh(running, day, allow_older=True).ok
+    assert shown(running.reader) == wanted(running.admin, day) != before
+
+    (rollback,) = run(running, {"object": "daily_operations"}, ROLLBACK_DAG)
+    assert rollback.run.state == "success"
+    assert shown(running.reader) == before
+    for view in WANTED:
+        now = publications(running, f"daily_operations.{view}")[-1]
+        assert (now["dag_id"], now["run_id"], now["is_current"]) == (ROLLBACK_DAG, rollback.run.run_id, True)
+        assert (now["day"], now["batch_id"]) == (shown_then["day"], shown_then["batch_id"])
+
+
+def test_a_published_run_that_is_cleared_publishes_a_batch_of_its_own(
+    running: Platform, good: list[demo.Result], before: Views
+) -> None:
+    views = good[-1]
+    assert views.published
+    url = f"{running.ui}/api/v2/dags/{demo.VIEWS_DAG}/dagRuns/{quote(views.run.run_id, safe='')}/clear"
+    requests.post(url, json={"dry_run": False, "only_failed": False}, timeout=10).raise_for_status()
+
+    again = finished(running, views.run.run_id)
+
+    assert again.ok
+    assert again.published
+    assert {task.try_number for task in again.tasks} == {2}
+    assert again.published["batch_id"] != views.published["batch_id"]
+    assert again.rows == views.rows
+    assert shown(running.reader) == wanted(running.admin, GOOD)
+    for view in WANTED:
+        lines = publications(running, f"daily_operations.{view}")
+        of_the_run = [line for line in lines if line["run_id"] == again.run.run_id]
+        assert [(str(line["batch_id"]), line["is_current"]) for line in of_the_run] == [
+            (views.published["batch_id"], False),
+            (again.published["batch_id"], True),
+        ]
+
+
 def test_nothing_runs_by_itself_and_nothing_listens_beyond_loopback(running: Platform) -> None:
-    for dag_id in demo.MARKET_DAGS:
+    for dag_id in (*demo.MARKET_DAGS, demo.VIEWS_DAG):
         runs = requests.get(f"{running.ui}/api/v2/dags/{dag_id}/dagRuns", timeout=10).json()["dag_runs"]
         assert {each["run_type"] for each in runs} <= {"manual"}
     listening = set()

@@ -4,6 +4,8 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -11,10 +13,17 @@ import pytest
 import requests
 import tenacity
 
+from local.database import WAREHOUSE
+from local.demo import VIEWS_DAG
+from local.platform import reader
+from local.postgres import embedded, of_running_platform
 from local.prices import REPLAY_KEY
-from local.processes import free_port
+from local.processes import free_port, wait_until
 from local.state import State
+from scripts.airflow_api import AirflowApi, TaskState
+from tests.include.warehouse.concurrency import await_true
 from tests.local.conftest import BAD_DAY, bad_prices, command, processes_of, start, words
+from tests.local.daily_views import shown, wanted
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -29,8 +38,42 @@ def test_a_killed_demo_is_healed_by_the_next(own_state: State) -> None:
         text, _ = healed.communicate(timeout=180)
     assert healed.returncode == 0, text
     assert "left behind" in text
-    assert "2 runs that were cut off earlier are marked failed" in text
+    assert "3 runs that were cut off earlier are marked failed" in text
     assert processes_of(own_state) == []
+
+
+def test_a_platform_killed_before_it_publishes_shows_the_old_views_and_the_next_run_the_new(own_state: State) -> None:
+    old, new = "2023-07-30", "2023-08-01"  # the demo's own day
+    with command(own_state, "up") as up:
+        ui = re.search(r"http://127.0.0.1:\d+", _read_until(up, "Stop with Ctrl-C"))
+        assert ui
+        airflow = AirflowApi(ui[0])
+        run = airflow.trigger(VIEWS_DAG, {"as_of": old})
+        wait_until(lambda: airflow.run(VIEWS_DAG, run).state == "success", "The old day", {}, seconds=120)
+        server = of_running_platform(own_state)
+        assert server
+        admin = replace(server, dbname=WAREHOUSE)
+        with closing(admin.connect()) as publishing:
+            publishing.execute("select pg_advisory_xact_lock(hashtextextended('daily_operations', 0))")
+            run = airflow.trigger(VIEWS_DAG, {"as_of": new})
+            checked = TaskState("validate_views", "success", 1)
+            wait_until(lambda: checked in airflow.tasks(VIEWS_DAG, run), "The new day's gate", {}, seconds=120)
+            await_true(admin, "select exists (select from pg_locks where locktype = 'advisory' and not granted)", [])
+            # By their parents: Airflow's workers do not let an ordinary user see whose they are.
+            everything = [psutil.Process(up.pid), *psutil.Process(up.pid).children(recursive=True)]
+            for process in everything:
+                process.kill()
+        assert psutil.wait_procs(everything, timeout=10)[1] == []
+
+    with own_state.running(), embedded(own_state) as server:
+        assert shown(reader(own_state, server)) == wanted(replace(server, dbname=WAREHOUSE), old)
+
+    with command(own_state, "demo") as healed:
+        text, _ = healed.communicate(timeout=180)
+    assert healed.returncode == 0, text
+    assert "1 runs that were cut off earlier are marked failed" in text
+    with own_state.running(), embedded(own_state) as server:
+        assert shown(reader(own_state, server)) == wanted(replace(server, dbname=WAREHOUSE), new)
 
 
 def test_a_signal_stops_the_demo_without_a_trace(own_state: State) -> None:
