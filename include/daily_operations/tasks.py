@@ -10,7 +10,8 @@ from uuid import UUID
 
 from include.airflow_edge import as_task, batch_id
 from include.daily_operations import publish
-from include.daily_operations.views import PUBLIC, SNAPSHOTS, check_queries, views
+from include.daily_operations.columns import check_queries
+from include.daily_operations.views import PUBLIC, SNAPSHOTS, views
 from include.errors import PermanentError
 from include.params import parse_day
 from include.settings import settings

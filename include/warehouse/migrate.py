@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import psycopg
 
-from include.daily_operations.views import ensure_views
+from include.daily_operations.schema import ensure_views
 from include.errors import PermanentError
 from include.warehouse.roles import set_password
 

@@ -4,7 +4,7 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +62,8 @@ def test_a_platform_killed_before_it_publishes_shows_the_old_views_and_the_next_
             # By their parents: Airflow's workers do not let an ordinary user see whose they are.
             everything = [psutil.Process(up.pid), *psutil.Process(up.pid).children(recursive=True)]
             for process in everything:
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # it has just ended
+                    process.kill()
         assert psutil.wait_procs(everything, timeout=10)[1] == []
 
     with own_state.running(), embedded(own_state) as server:

@@ -16,7 +16,8 @@ from psycopg import IsolationLevel
 
 from include.daily_operations import views
 from include.daily_operations.publish import publish_views, refuse_older, roll_back_views
-from include.daily_operations.views import SNAPSHOTS, ensure_views
+from include.daily_operations.schema import ensure_views
+from include.daily_operations.views import SNAPSHOTS
 from include.errors import PermanentError
 from include.warehouse.register import Run
 from include.warehouse.roles import READER

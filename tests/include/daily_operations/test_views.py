@@ -9,8 +9,10 @@ import psycopg
 import pytest
 
 from include.daily_operations import views
+from include.daily_operations.columns import check_queries
 from include.daily_operations.publish import publish_views
-from include.daily_operations.views import FOLDER, SNAPSHOTS, check_queries, ensure_views
+from include.daily_operations.schema import ensure_views
+from include.daily_operations.views import FOLDER, SNAPSHOTS
 from include.errors import PermanentError
 from include.warehouse.register import Run
 from include.warehouse.roles import APP, READER

@@ -1,4 +1,4 @@
--- The source tables, which other systems fill; and, by include/daily_operations/views.py, the views made of them.
+-- The source tables, which other systems fill; and, by include/daily_operations/schema.py, the views made of them.
 CREATE SCHEMA daily_operations;
 -- What each run's queries gave, by batch. Only the gate and the views read it.
 CREATE SCHEMA daily_operations_snapshots;
