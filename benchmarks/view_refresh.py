@@ -86,7 +86,7 @@ def _measure(console: Console, warehouse: Login) -> tuple[dict[str, float], floa
 
 def _refresh(warehouse: Login, view: str) -> None:
     templates = Environment(loader=FileSystemLoader([queries.FOLDER / "daily_operations", FOLDER]), autoescape=False)  # noqa: S701 - SQL
-    statement = templates.get_template("refresh_view.sql").render(params={"view": view})
+    statement = templates.get_template("refresh_view.sql").render(view=view)
     with warehouse.connect() as connection, psycopg.ClientCursor(connection) as cursor:
         cursor.execute(statement.encode(), {"batch_id": str(uuid4()), "as_of": DAY})
 

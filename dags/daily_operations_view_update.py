@@ -57,8 +57,8 @@ with DAG(
         SQLExecuteQueryOperator(
             task_id=f"refresh_{view}",
             conn_id=DAILY_OPERATIONS,
-            sql="refresh_view.sql",
-            params={"view": view},
+            # Not by params: a run's conf would override them.
+            sql=f"{{% set view = '{view}' %}}{{% include 'refresh_view.sql' %}}",
             parameters=start.output,
             split_statements=True,  # psycopg binds the values of one statement
             do_xcom_push=False,

@@ -43,7 +43,7 @@ def open_batch(dag_run: Any, params: dict[str, Any]) -> Batch:
     else:
         day = dag_run.run_after.astimezone(UTC).date() - timedelta(days=1)
     if day > datetime.now(UTC).date():
-        raise PermanentError(f"as_of is {day}, which is in the future: give a day that is over.")
+        raise PermanentError(f"as_of is {day}, which is in the future: give today or a day before.")
     with connect(DAILY_OPERATIONS) as connection:
         check_queries(connection)
         if not params["allow_older"]:

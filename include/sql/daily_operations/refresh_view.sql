@@ -1,14 +1,14 @@
-SELECT warehouse.claim_batch('daily_operations_snapshots.{{ params.view }}', %(batch_id)s);
+SELECT warehouse.claim_batch('daily_operations_snapshots.{{ view }}', %(batch_id)s);
 
 WITH earlier_try AS (
-    DELETE FROM daily_operations_snapshots.{{ params.view }}
+    DELETE FROM daily_operations_snapshots.{{ view }}
     WHERE batch_id = %(batch_id)s
 )
-INSERT INTO daily_operations_snapshots.{{ params.view }}
+INSERT INTO daily_operations_snapshots.{{ view }}
 SELECT
     %(batch_id)s::uuid AS batch_id,
     now() AS loaded_at,
     query.*
 FROM (
-{% include params.view ~ '.sql' %}
+{% include view ~ '.sql' %}
 ) AS query;

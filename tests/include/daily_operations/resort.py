@@ -75,7 +75,7 @@ def refresh(connection: psycopg.Connection[Any], day: date = DAY, *only: str) ->
     folders = [ROOT / "include" / "sql" / "daily_operations", views.FOLDER]
     template = SandboxedEnvironment(loader=FileSystemLoader(folders)).get_template("refresh_view.sql")
     for view in only or views.views():
-        statement = template.render(params={"view": view})
+        statement = template.render(view=view)
         psycopg.ClientCursor(connection).execute(
             statement.encode(), {"as_of": day.isoformat(), "batch_id": str(batch_id)}
         )

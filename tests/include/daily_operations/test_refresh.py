@@ -51,12 +51,14 @@ def admin(database: Login) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def task(dag: Any, view: str, batch_id: UUID, day: date = DAY) -> SQLExecuteQueryOperator:
+def task(
+    dag: Any, view: str, batch_id: UUID, day: date = DAY, conf: dict[str, str] | None = None
+) -> SQLExecuteQueryOperator:
     """Give a refresh task as a run has it: rendered, with what its start task pushed."""
     operator = cast(SQLExecuteQueryOperator, dag.get_task(f"refresh_{view}").prepare_for_execution())
     batch = Batch(as_of=day.isoformat(), batch_id=str(batch_id))
     ti = SimpleNamespace(xcom_pull=lambda task_ids, **_: {"start": batch}[task_ids])
-    params = process_params(dag, operator, None, suppress_exception=False)
+    params = process_params(dag, operator, cast(Any, SimpleNamespace(conf=conf or {})), suppress_exception=False)
     operator.render_template_fields(cast(Any, {"dag": dag, "params": params, "ti": ti}))
     return operator
 
@@ -253,6 +255,13 @@ def test_a_runs_values_are_bound_and_never_part_of_the_statement(dag: Any, view:
     assert f"INSERT INTO {SNAPSHOTS}.{view}" in statement
     assert (FOLDER / f"{view}.sql").read_text().strip() in statement
     assert [value for value in (DAY.isoformat(), str(batch_id), "{{", "{%") if value in statement] == []
+
+
+def test_no_setting_of_a_run_leads_a_refresh_to_another_view(dag: Any) -> None:
+    statement = task(dag, VIEWS[0], uuid4(), conf={"view": VIEWS[1]}).sql
+
+    assert f"{SNAPSHOTS}.{VIEWS[0]}" in statement
+    assert f"{SNAPSHOTS}.{VIEWS[1]}" not in statement
 
 
 def test_a_day_that_is_sql_is_no_day(dag: Any, admin: psycopg.Connection[Any]) -> None:

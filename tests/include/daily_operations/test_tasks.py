@@ -86,7 +86,7 @@ def test_the_day_is_the_params_else_the_intervals_else_the_one_before_the_run(
 @pytest.mark.parametrize(
     ("as_of", "message"),
     [
-        (FUTURE.isoformat(), f"as_of is {FUTURE}, which is in the future: give a day that is over."),
+        (FUTURE.isoformat(), f"as_of is {FUTURE}, which is in the future: give today or a day before."),
         ("20230801", "as_of is '20230801': give a date as YYYY-MM-DD"),
         ("2023-02-29", "as_of is '2023-02-29': give a date as YYYY-MM-DD"),
         ("yesterday", "as_of is 'yesterday': give a date as YYYY-MM-DD"),
