@@ -58,7 +58,7 @@ def task(
     operator = cast(SQLExecuteQueryOperator, dag.get_task(f"refresh_{view}").prepare_for_execution())
     batch = Batch(as_of=day.isoformat(), batch_id=str(batch_id))
     ti = SimpleNamespace(xcom_pull=lambda task_ids, **_: {"start": batch}[task_ids])
-    params = process_params(dag, operator, cast(Any, SimpleNamespace(conf=conf or {})), suppress_exception=False)
+    params = process_params(dag, operator, cast(Any, {"conf": conf or {}}), suppress_exception=False)
     operator.render_template_fields(cast(Any, {"dag": dag, "params": params, "ti": ti}))
     return operator
 
