@@ -99,7 +99,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _show(console: Console, alone: dict[str, float], serial: float, parallel: float) -> None:
     cores = len(os.sched_getaffinity(0))
-    limit = max(sum(alone.values()) / cores, *alone.values())
+    limit = max(serial / cores, *alone.values())
     table = Table(title=f"{len(alone)} refreshes over {ROWS:,} rows each, {cores} cores, median of {ROUNDS}")
     table.add_column("")
     table.add_column("Seconds", justify="right")
