@@ -1,10 +1,11 @@
 # Every command a person types. `make` alone lists them.
 PYTHON ?= python3
 API ?= replay
+BASE ?= main
 
 # Values reach the programs through the environment, as they were typed: no quote, space or $ in them is syntax.
 override Q := $(value Q)
-export API DATE Q
+export API BASE DATE Q
 # What would lead our own Python elsewhere.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONSTARTUP
 # Everything that running makes stays in the clone.
@@ -13,7 +14,7 @@ export PRE_COMMIT_HOME = $(CURDIR)/.airlock/cache/pre-commit
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.airlock/cache/virtualenv
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down sql test test-fast lint bench requirements clean
+.PHONY: help install demo up down sql test test-fast lint bench quality-diff requirements clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' Makefile
@@ -45,6 +46,9 @@ lint: install ## every check that a change gets
 
 bench: install ## the side-by-side measurements
 	@exec .venv/bin/python -m benchmarks.view_refresh
+
+quality-diff: install ## what became looser in great_expectations/ (BASE=main)
+	@exec .venv/bin/python -m scripts.quality_diff -- "$$BASE"
 
 requirements: install ## write requirements.txt anew from the lock
 	@.venv/bin/python -m scripts.export_requirements

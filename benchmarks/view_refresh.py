@@ -6,7 +6,7 @@ At once cannot be faster than the work divided by the cores, nor than the longes
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,18 +14,17 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-import psycopg
 from jinja2 import Environment, FileSystemLoader
 from rich.console import Console
 from rich.table import Table
 
-from include.daily_operations.views import FOLDER, views
-from include.warehouse import queries
+from include.daily_operations.views import views
 from include.warehouse.migrate import migrate
 from local.login import Login
 from local.postgres import embedded
 from local.state import State
 
+INCLUDE = Path(__file__).resolve().parent.parent / "include"
 ROWS = 1_000_000
 ROUNDS = 5
 DAY = "2023-08-01"
@@ -74,7 +73,7 @@ def _measure(console: Console, warehouse: Login) -> tuple[dict[str, float], floa
         for number in range(ROUNDS + 1):  # the first one fills the cache
             status.update(f"Refreshing, round {number} of {ROUNDS} ...")
             alone = {view: _seconds(refresh) for view, refresh in work.items()}
-            at_once = _seconds(lambda: wait([executor.submit(refresh) for refresh in work.values()]))
+            at_once = _seconds(lambda: list(executor.map(_call, work.values())))
             rounds.append((alone, at_once))
     counted = rounds[1:]
     return (
@@ -85,10 +84,16 @@ def _measure(console: Console, warehouse: Login) -> tuple[dict[str, float], floa
 
 
 def _refresh(warehouse: Login, view: str) -> None:
-    templates = Environment(loader=FileSystemLoader([queries.FOLDER / "daily_operations", FOLDER]), autoescape=False)  # noqa: S701 - SQL
-    statement = templates.get_template("refresh_view.sql").render(view=view)
-    with warehouse.connect() as connection, psycopg.ClientCursor(connection) as cursor:
-        cursor.execute(statement.encode(), {"batch_id": str(uuid4()), "as_of": DAY})
+    templates = Environment(loader=FileSystemLoader(INCLUDE), autoescape=False)  # noqa: S701 - SQL
+    with warehouse.connect() as connection:
+        batch = {"batch_id": str(uuid4()), "as_of": DAY}
+        for name in ("claim_batch", "refresh_view"):
+            statement = templates.get_template(f"sql/daily_operations/{name}.sql").render(view=view)
+            connection.execute(statement.encode(), batch)
+
+
+def _call(refresh: Callable[[], None]) -> None:
+    refresh()
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -15,10 +15,10 @@ from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
 from include.daily_operations import tasks
-from include.daily_operations.views import FOLDER, views
+from include.daily_operations.views import views
 from include.warehouse.connections import DAILY_OPERATIONS
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "include" / "sql" / "daily_operations"
+INCLUDE = Path(__file__).resolve().parent.parent / "include"
 
 with DAG(
     dag_id="daily_operations_view_update",
@@ -43,7 +43,7 @@ with DAG(
             description="Publish the day even when the views show a later one.",
         ),
     },
-    template_searchpath=[str(TEMPLATES), str(FOLDER)],
+    template_searchpath=[str(INCLUDE)],
     default_args={
         "owner": "data-platform",
         "retries": 3,
@@ -57,10 +57,12 @@ with DAG(
         SQLExecuteQueryOperator(
             task_id=f"refresh_{view}",
             conn_id=DAILY_OPERATIONS,
-            # Not by params: a run's conf would override them.
-            sql=f"{{% set view = '{view}' %}}{{% include 'refresh_view.sql' %}}",
+            # One transaction. The view is no param, which a run's conf could override.
+            sql=[
+                f"{{% set view = '{view}' %}}{{% include 'sql/daily_operations/{statement}.sql' %}}"
+                for statement in ("claim_batch", "refresh_view")
+            ],
             parameters=start.output,
-            split_statements=True,  # psycopg binds the values of one statement
             do_xcom_push=False,
         )
         for view in views()

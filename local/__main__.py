@@ -129,10 +129,11 @@ def _up(state: State, console: Console, api: str) -> int:
         console.print(
             f"\nAirflow's UI: {running.ui}   (no login; loopback only)\n"
             + (
-                "The market API is a replay of January to September 2023; trigger a market DAG with a "
-                "market_date of that time.\nThe scheduler starts no runs of its own.\n"
+                "The market API's replay and the views' sample data are of January to September 2023: trigger a DAG\n"
+                "with a market_date or as_of of that time. The scheduler starts no runs of its own.\n"
                 if choice == "replay"
-                else "The scheduler starts the DAGs' runs on their schedules.\n"
+                else "The scheduler starts the DAGs' runs on their schedules. The views' sample data ends in\n"
+                "September 2023: pause daily_operations_view_update, or fill its source tables.\n"
             )
             + "Stop with Ctrl-C, or `make down` from elsewhere."
         )

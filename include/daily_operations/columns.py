@@ -82,6 +82,8 @@ def check_columns(view: str, wanted: list[Column], found: list[Column]) -> None:
     raise PermanentError(
         f"{told}. Put the query back, or write the next migration in include/warehouse/migrations/versions with\n"
         + "\n".join(f"    {step};" for step in steps)
+        + "\nRENAME is for the same figure under a new name: for another figure, DROP and ADD. A dropped view is made "
+        "again after the migrations; what was granted on it or built on it is not."
     )
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from include.daily_operations.views import PUBLIC, SNAPSHOTS, public_name, views
+from include.daily_operations.views import PUBLIC, public_name, snapshots_name, views
 from include.errors import PermanentError
 from include.warehouse import register
 from include.warehouse.register import Run
@@ -81,9 +81,9 @@ def _publish(
 ) -> int:
     rows = 0
     for view in views():
-        snapshots = f"{SNAPSHOTS}.{view}"
+        snapshots = snapshots_name(view)
         register.lock_batch(connection, snapshots, batch_id)
-        count = sql.SQL("select count(*) from {} where batch_id = %s").format(sql.Identifier(SNAPSHOTS, view))
+        count = sql.SQL("select count(*) from {} where batch_id = %s").format(sql.Identifier(*snapshots.split(".")))
         rows += connection.execute(count, [batch_id]).fetchall()[0][0]
         register.register(connection, public_name(view), "object", day, batch_id, run, restores.get(view))
         register.remove_old_batches(connection, snapshots, public_name(view), keep, day)

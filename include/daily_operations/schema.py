@@ -24,7 +24,7 @@ def ensure_views(connection: psycopg.Connection[Any]) -> None:
             _create_snapshots(connection, view)
         else:
             check_columns(view, wanted, kept)
-        _refuse_taken_name(connection, view)
+        _refuse_taken_name(connection, view, ours=kept is not None)
         if columns_of(connection, PUBLIC, view) != wanted:
             _show(connection, view, wanted)
 
@@ -36,13 +36,13 @@ def _create_snapshots(connection: psycopg.Connection[Any], view: str) -> None:
         cursor.execute(statement.format(table=sql.Identifier(SNAPSHOTS, view), query=query(view)), {"as_of": ANY_DAY})
 
 
-def _refuse_taken_name(connection: psycopg.Connection[Any], view: str) -> None:
+def _refuse_taken_name(connection: psycopg.Connection[Any], view: str, *, ours: bool) -> None:
     kind = connection.execute(
         "select relkind from pg_class where oid = to_regclass(%s)", [sql.Identifier(PUBLIC, view).as_string(connection)]
     ).fetchone()
-    if kind not in (None, ("v",)):
+    if kind and not (ours and kind == ("v",)):
         raise PermanentError(
-            f"include/daily_operations/{view}.sql: {public_name(view)} is no view already: choose another name."
+            f"include/daily_operations/{view}.sql: {public_name(view)} is something else already: choose another name."
         )
 
 

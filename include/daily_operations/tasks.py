@@ -11,7 +11,7 @@ from uuid import UUID
 from include.airflow_edge import as_task, batch_id
 from include.daily_operations import publish
 from include.daily_operations.columns import check_queries
-from include.daily_operations.views import PUBLIC, SNAPSHOTS, views
+from include.daily_operations.views import PUBLIC, snapshots_name, views
 from include.errors import PermanentError
 from include.params import parse_day
 from include.settings import settings
@@ -27,6 +27,7 @@ class Batch(TypedDict):
 
     as_of: str
     batch_id: str
+    views: list[str]
 
 
 @as_task
@@ -50,7 +51,7 @@ def open_batch(dag_run: Any, params: dict[str, Any]) -> Batch:
             publish.refuse_older(connection, day)
         batch = register.unpublished(connection, batch_id(dag_run))
     log.info("Refreshing %s as of %s", ", ".join(views()), day)
-    return Batch(as_of=day.isoformat(), batch_id=str(batch))
+    return Batch(as_of=day.isoformat(), batch_id=str(batch), views=views())
 
 
 @as_task
@@ -59,7 +60,9 @@ def validate_views(batch: Batch, ti: Any) -> None:
     from include.quality.tasks import pass_gate
 
     day = date.fromisoformat(batch["as_of"])
+    _check_unchanged(batch)
     with connect(DAILY_OPERATIONS) as connection:
+        check_queries(connection)  # a deploy since the start may have changed what a refresh wrote
         pass_gate(
             ti,
             connection,
@@ -68,13 +71,14 @@ def validate_views(batch: Batch, ti: Any) -> None:
             day,
             {},
             subject=f"the views of {PUBLIC} as of {day}",
-            batches={view: f"{SNAPSHOTS}.{view}" for view in views()},
+            batches={view: snapshots_name(view) for view in batch["views"]},
         )
 
 
 @as_task
 def publish_views(batch: Batch, dag_run: Any, params: dict[str, Any]) -> dict[str, Any]:
     """Let all views show the run's batch, in one transaction."""
+    _check_unchanged(batch)
     with connect(DAILY_OPERATIONS) as connection:
         rows = publish.publish_views(
             connection,
@@ -85,3 +89,11 @@ def publish_views(batch: Batch, dag_run: Any, params: dict[str, Any]) -> dict[st
             allow_older=params["allow_older"],
         )
     return {"object": PUBLIC, "day": batch["as_of"], "batch_id": batch["batch_id"], "rows": rows}
+
+
+def _check_unchanged(batch: Batch) -> None:
+    if batch["views"] != views():
+        raise PermanentError(
+            f"The run refreshed {', '.join(batch['views'])}, and the views are {', '.join(views())} now: "
+            "clear it from its start task on."
+        )

@@ -37,6 +37,11 @@ def public_name(view: str) -> str:
     return f"{PUBLIC}.{view}"
 
 
+def snapshots_name(view: str) -> str:
+    """Give the name of the table that holds a view's snapshots."""
+    return f"{SNAPSHOTS}.{view}"
+
+
 def query(view: str) -> sql.SQL:
     """Give the query of a view; `%(as_of)s` in it stands for the day.
 

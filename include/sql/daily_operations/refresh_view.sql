@@ -1,5 +1,3 @@
-SELECT warehouse.claim_batch('daily_operations_snapshots.{{ view }}', %(batch_id)s);
-
 WITH earlier_try AS (
     DELETE FROM daily_operations_snapshots.{{ view }}
     WHERE batch_id = %(batch_id)s
@@ -10,5 +8,5 @@ SELECT
     now() AS loaded_at,
     query.*
 FROM (
-{% include view ~ '.sql' %}
-) AS query;
+{% include 'daily_operations/' ~ view ~ '.sql' %}
+) AS query

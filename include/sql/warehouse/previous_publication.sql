@@ -1,5 +1,6 @@
 -- A rollback goes on from the publication that it restored, so that a second one goes further back; and what was
--- rolled back before something newer was published is not gone back to.
+-- rolled back before something newer was published is not gone back to. Another day than the one that is shown is
+-- asked for by name: then its last publication, be it newer.
 SELECT
     coalesce(earlier.restores, earlier.id) AS id,
     earlier.day,
@@ -11,7 +12,10 @@ INNER JOIN warehouse.publication AS earlier
     ON
         shown.object = earlier.object
         AND shown.batch_id <> earlier.batch_id
-        AND coalesce(shown.restores, shown.id) > earlier.id
+        AND (
+            coalesce(shown.restores, shown.id) > earlier.id
+            OR (earlier.day = %(day)s AND earlier.day <> shown.day)
+        )
 WHERE
     shown.object = %(object)s
     AND shown.is_current

@@ -1,4 +1,4 @@
--- Keeps the newest published batches, and what was loaded since the oldest of them was published: a run under way.
+-- Keeps the newest published batches, and what was loaded since the oldest of them was last published: runs under way.
 WITH kept AS (
     SELECT
         batch_id,

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from jinja2 import FileSystemLoader
+from jinja2 import FileSystemLoader, PrefixLoader
 from jinja2.sandbox import SandboxedEnvironment  # as Airflow does
 from psycopg import sql
 
@@ -72,13 +72,12 @@ def fill(admin: psycopg.Connection[Any], **tables: Rows) -> None:
 def refresh(connection: psycopg.Connection[Any], day: date = DAY, *only: str) -> UUID:
     """Commit what the queries give for a day under a batch_id of its own, by the template that the DAG uses."""
     batch_id = uuid4()
-    folders = [ROOT / "include" / "sql" / "daily_operations", views.FOLDER]
-    template = SandboxedEnvironment(loader=FileSystemLoader(folders)).get_template("refresh_view.sql")
+    folders = {"sql": FileSystemLoader(ROOT / "include" / "sql"), "daily_operations": FileSystemLoader(views.FOLDER)}
+    templates = SandboxedEnvironment(loader=PrefixLoader(folders))
     for view in only or views.views():
-        statement = template.render(view=view)
-        psycopg.ClientCursor(connection).execute(
-            statement.encode(), {"as_of": day.isoformat(), "batch_id": str(batch_id)}
-        )
+        for name in ("claim_batch", "refresh_view"):
+            statement = templates.get_template(f"sql/daily_operations/{name}.sql").render(view=view)
+            connection.execute(statement.encode(), {"as_of": day.isoformat(), "batch_id": str(batch_id)})
     connection.commit()
     return batch_id
 

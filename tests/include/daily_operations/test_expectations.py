@@ -20,7 +20,7 @@ ADMISSION, ORDERS, SELLERS, LABOR = VIEWS
 OF_THE_DAY = "every row is of the run's day"
 ADMITTED = "tickets and revenue add up to those of guest_attendance"
 NOT_NEGATIVE = "quantities and revenues are finite and not negative"
-ORDERED = "the items are those that inventory marks for ordering"
+ORDERED = "items and quantities are those that inventory marks for ordering"
 BEST = "every location of item_sales has its best-selling items, and no others"
 WORKED = "hours and earnings add up to those of labor"
 EARNED = "hours and earnings are finite and not negative"
@@ -107,10 +107,11 @@ MUTATIONS = [
     ),
     null(ORDERS, "inventory_date", "item_name = 'Coffee'"),
     null(ORDERS, "item_name", "item_name = 'Coffee'", ORDERED),
-    null(ORDERS, "quantity_on_hand", "item_name = 'Coffee'"),
-    insert(ORDERS, "one row an item", "twice, with another count", "inventory_date, 'Coffee', 6"),
+    null(ORDERS, "quantity_on_hand", "item_name = 'Coffee'", ORDERED),
+    insert(ORDERS, "one row an item", "twice the same", "inventory_date, item_name, quantity_on_hand"),
     update(ORDERS, OF_THE_DAY, "the day after", "inventory_date = '2023-08-02'", "item_name = 'Coffee'"),
-    update(ORDERS, "quantities are not negative", "negative", "quantity_on_hand = -1", "item_name = 'Coffee'"),
+    Mutation(ORDERS, "quantities are not negative", "negative", source={"inventory": [(DAY, "Coffee", -1, True)]}),
+    update(ORDERS, ORDERED, "another count", "quantity_on_hand = quantity_on_hand + 1", "item_name = 'Coffee'"),
     Mutation(
         ORDERS,
         "the inventory of the day was counted",
@@ -260,7 +261,8 @@ def test_every_expectation_has_snapshots_that_it_alone_catches() -> None:
     assert len(names) == len(set(names))
     assert alone | in_company == set(names)
     assert in_company - alone == {
-        (ORDERS, "item_name is never empty"),  # no source has an item without a name
+        (ORDERS, "item_name is never empty"),  # no source has an item without a name, or without a count
+        (ORDERS, "quantity_on_hand is never empty"),
         (SELLERS, "location_name is never empty"),
         (SELLERS, "item_name is never empty"),
         (LABOR, TOO_LONG),

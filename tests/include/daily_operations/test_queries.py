@@ -42,8 +42,8 @@ def given(admin: psycopg.Connection[Any], view: str, day: date = DAY) -> list[tu
     return sorted(admin.execute(query.encode(), {"as_of": day.isoformat()}).fetchall())
 
 
-def test_there_are_these_four() -> None:
-    assert sorted(path.stem for path in FOLDER.glob("*.sql")) == VIEWS
+def test_these_four_are_there() -> None:
+    assert {path.stem for path in FOLDER.glob("*.sql")} >= set(VIEWS)  # and those of your own
 
 
 @pytest.mark.parametrize("view", VIEWS)

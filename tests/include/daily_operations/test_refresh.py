@@ -56,7 +56,7 @@ def task(
 ) -> SQLExecuteQueryOperator:
     """Give a refresh task as a run has it: rendered, with what its start task pushed."""
     operator = cast(SQLExecuteQueryOperator, dag.get_task(f"refresh_{view}").prepare_for_execution())
-    batch = Batch(as_of=day.isoformat(), batch_id=str(batch_id))
+    batch = Batch(as_of=day.isoformat(), batch_id=str(batch_id), views=VIEWS)
     ti = SimpleNamespace(xcom_pull=lambda task_ids, **_: {"start": batch}[task_ids])
     params = process_params(dag, operator, cast(Any, {"conf": conf or {}}), suppress_exception=False)
     operator.render_template_fields(cast(Any, {"dag": dag, "params": params, "ti": ti}))
@@ -250,15 +250,15 @@ def test_a_runs_values_are_bound_and_never_part_of_the_statement(dag: Any, view:
 
     operator = task(dag, view, batch_id)
 
-    assert operator.parameters == {"as_of": DAY.isoformat(), "batch_id": str(batch_id)}
-    statement = str(operator.sql)
+    assert operator.parameters == {"as_of": DAY.isoformat(), "batch_id": str(batch_id), "views": VIEWS}
+    statement = "\n".join(operator.sql)
     assert f"INSERT INTO {SNAPSHOTS}.{view}" in statement
     assert (FOLDER / f"{view}.sql").read_text().strip() in statement
     assert [value for value in (DAY.isoformat(), str(batch_id), "{{", "{%") if value in statement] == []
 
 
 def test_no_setting_of_a_run_leads_a_refresh_to_another_view(dag: Any) -> None:
-    statement = task(dag, VIEWS[0], uuid4(), conf={"view": VIEWS[1]}).sql
+    statement = "\n".join(task(dag, VIEWS[0], uuid4(), conf={"view": VIEWS[1]}).sql)
 
     assert f"{SNAPSHOTS}.{VIEWS[0]}" in statement
     assert f"{SNAPSHOTS}.{VIEWS[1]}" not in statement

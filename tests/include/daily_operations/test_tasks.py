@@ -4,7 +4,7 @@ import logging
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import psycopg
@@ -76,7 +76,8 @@ def test_the_day_is_the_params_else_the_intervals_else_the_one_before_the_run(
         (None, None, datetime(2023, 8, 2, 3, tzinfo=east), "2023-07-31"),  # in UTC it is still the day before
     ):
         dag_run = run(interval_start, after)
-        assert tasks.open_batch(dag_run, params(asked)) == {"as_of": day, "batch_id": str(batch_id(dag_run))}
+        opened = tasks.open_batch(dag_run, params(asked))
+        assert opened == {"as_of": day, "batch_id": str(batch_id(dag_run)), "views": VIEWS}
 
     with caplog.at_level(logging.INFO, logger="include.daily_operations.tasks"):
         tasks.open_batch(run(), params())
@@ -178,7 +179,7 @@ def refreshed(app: psycopg.Connection[Any], warehouse: Login, **source: Rows) ->
     """Refresh all views of the good source rows, but for these tables."""
     with warehouse.connect() as admin:
         fill(admin, **{**GOOD, **source})
-    return Batch(as_of=DAY.isoformat(), batch_id=str(refresh(app)))
+    return Batch(as_of=DAY.isoformat(), batch_id=str(refresh(app)), views=VIEWS)
 
 
 def test_views_that_pass_push_their_outcome(app: psycopg.Connection[Any], warehouse: Login, reports: Path) -> None:
@@ -201,7 +202,7 @@ def test_views_that_pass_push_their_outcome(app: psycopg.Connection[Any], wareho
     pages = list((page.parent / "validations").rglob("*.html"))
     assert len(pages) == len(VIEWS)
     assert [view for view in VIEWS if view not in linked] == []
-    assert any("the items are those that inventory marks for ordering" in each.read_text() for each in pages)
+    assert any("items and quantities are those that inventory marks for ordering" in each.read_text() for each in pages)
 
 
 def test_one_bad_view_closes_the_gate_and_the_views_show_what_they_showed(
@@ -246,7 +247,7 @@ def test_a_day_of_which_the_sources_hold_nothing_closes_the_gate(
     """Though others are there: a source that is not filled yet is no day without guests."""
     with warehouse.connect() as admin:
         fill(admin, **GOOD)
-    batch = Batch(as_of="2023-08-02", batch_id=str(refresh(app, date(2023, 8, 2))))
+    batch = Batch(as_of="2023-08-02", batch_id=str(refresh(app, date(2023, 8, 2))), views=VIEWS)
 
     with pytest.raises(AirflowFailException) as raised:
         tasks.validate_views(batch, TaskInstance())
@@ -263,15 +264,15 @@ def test_a_day_of_which_the_sources_hold_nothing_closes_the_gate(
 def test_a_view_without_a_suite_is_not_let_through(
     app: psycopg.Connection[Any], warehouse: Login, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = refreshed(app, warehouse)
+    batch = {**refreshed(app, warehouse), "views": [*VIEWS, "labor_costs"]}
     monkeypatch.setattr(tasks, "views", lambda: [*VIEWS, "labor_costs"])
 
     with pytest.raises(AirflowFailException, match=r"labor_costs has no suite: write .*/labor_costs\.json"):
-        tasks.validate_views(batch, TaskInstance())
+        tasks.validate_views(cast(Batch, batch), TaskInstance())
 
 
 def test_publishing_gives_what_was_published_however_often_it_is_tried(app: psycopg.Connection[Any]) -> None:
-    batch = Batch(as_of="2023-08-01", batch_id=str(stage(app, DAY, 1, rows=3)))
+    batch = Batch(as_of="2023-08-01", batch_id=str(stage(app, DAY, 1, rows=3)), views=VIEWS)
 
     for _ in range(2):
         assert tasks.publish_views(batch, run(), params()) == {
@@ -289,7 +290,7 @@ def test_publishing_gives_what_was_published_however_often_it_is_tried(app: psyc
 
 
 def test_a_day_that_became_older_while_the_run_went_on_is_not_published(app: psycopg.Connection[Any]) -> None:
-    batch = Batch(as_of="2023-08-01", batch_id=str(stage(app, DAY, 2)))
+    batch = Batch(as_of="2023-08-01", batch_id=str(stage(app, DAY, 2)), views=VIEWS)
     published(app, date(2023, 8, 2))
 
     with pytest.raises(AirflowFailException, match="set the param allow_older"):
@@ -305,7 +306,7 @@ def test_a_batch_that_was_never_refreshed_is_not_published(app: psycopg.Connecti
     published(app, DAY)
 
     with pytest.raises(AirflowFailException, match=r"There are no snapshots of batch .*: run the day again"):
-        tasks.publish_views(Batch(as_of="2023-08-01", batch_id=str(UUID(int=1))), run(), params())
+        tasks.publish_views(Batch(as_of="2023-08-01", batch_id=str(UUID(int=1)), views=VIEWS), run(), params())
 
     assert shown(app) == [1] * len(VIEWS)
 
@@ -315,9 +316,18 @@ def test_as_many_batches_stay_as_the_deployment_wants(
 ) -> None:
     monkeypatch.setenv("AIRLOCK_PUBLICATIONS_KEPT", "2")
     for mark in (1, 2, 3):
-        batch = Batch(as_of="2023-08-01", batch_id=str(stage(app, DAY, mark)))
+        batch = Batch(as_of="2023-08-01", batch_id=str(stage(app, DAY, mark)), views=VIEWS)
         tasks.publish_views(batch, run(run_id=f"run {mark}"), params())
 
     for view, column in MARKS.items():
         marks = app.execute(f"select distinct {column}::int from {SNAPSHOTS}.{view} order by 1".encode()).fetchall()
         assert marks == [(2,), (3,)]
+
+
+@pytest.mark.parametrize("task", ["validate_views", "publish_views"])
+def test_a_view_that_came_meanwhile_is_not_published_unchecked(app: psycopg.Connection[Any], task: str) -> None:
+    batch = Batch(as_of="2023-08-01", batch_id=str(stage(app, DAY, 1)), views=VIEWS[1:])
+    arguments = (TaskInstance(),) if task == "validate_views" else (run(), params())
+
+    with pytest.raises(AirflowFailException, match=f"are {', '.join(VIEWS)} now: clear it from its start task on"):
+        getattr(tasks, task)(batch, *arguments)

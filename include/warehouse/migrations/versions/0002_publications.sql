@@ -38,6 +38,9 @@ BEGIN
     END IF;
 END $$;
 
+REVOKE ALL ON FUNCTION warehouse.claim_batch FROM public;
+GRANT EXECUTE ON FUNCTION warehouse.claim_batch TO airlock_app;
+
 -- Batches of a day that are no longer kept are removed when the day is published.
 CREATE INDEX transformed_market_data_day ON market_staging.transformed_market_data (market_date);
 
