@@ -14,6 +14,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
+from include.alerts.callbacks import failed, recovered
 from include.daily_operations import tasks
 from include.daily_operations.views import views
 from include.warehouse.connections import DAILY_OPERATIONS
@@ -28,6 +29,7 @@ with DAG(
     start_date=datetime(2023, 8, 1),
     catchup=False,
     max_active_runs=1,
+    on_failure_callback=failed,
     params={
         "as_of": Param(
             None,
@@ -49,6 +51,7 @@ with DAG(
         "retries": 3,
         "retry_delay": timedelta(minutes=1),
         "execution_timeout": timedelta(minutes=30),
+        "on_failure_callback": failed,
     },
     tags=["daily_operations"],
 ):
@@ -71,7 +74,10 @@ with DAG(
         task_id="validate_views", python_callable=tasks.validate_views, op_kwargs={"batch": start.output}
     )
     publish_views = PythonOperator(
-        task_id="publish_views", python_callable=tasks.publish_views, op_kwargs={"batch": start.output}
+        task_id="publish_views",
+        python_callable=tasks.publish_views,
+        op_kwargs={"batch": start.output},
+        on_success_callback=recovered,
     )
     end = EmptyOperator(task_id="end")
 

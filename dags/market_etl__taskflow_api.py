@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from airflow.sdk import CronDataIntervalTimetable, dag, task
 
 from include import market_etl__taskflow_api__helpers as helpers
+from include.alerts.callbacks import failed
 from include.market import tasks
 from include.market.dag_params import MARKET_PARAMS
 
@@ -23,12 +24,14 @@ from include.market.dag_params import MARKET_PARAMS
     start_date=datetime(2023, 8, 1),
     catchup=False,
     max_active_runs=1,
+    on_failure_callback=failed,
     params=MARKET_PARAMS,
     default_args={
         "owner": "data-platform",
         "retries": 3,
         "retry_delay": timedelta(minutes=1),
         "execution_timeout": timedelta(minutes=30),
+        "on_failure_callback": failed,
     },
     tags=["market", "taskflow"],
 )

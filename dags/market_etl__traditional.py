@@ -12,6 +12,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable
 
+from include.alerts.callbacks import failed, recovered
 from include.market import tasks
 from include.market.dag_params import MARKET_PARAMS
 
@@ -23,12 +24,14 @@ with DAG(
     start_date=datetime(2023, 8, 1),
     catchup=False,
     max_active_runs=1,
+    on_failure_callback=failed,
     params=MARKET_PARAMS,
     default_args={
         "owner": "data-platform",
         "retries": 3,
         "retry_delay": timedelta(minutes=1),
         "execution_timeout": timedelta(minutes=30),
+        "on_failure_callback": failed,
     },
     tags=["market", "traditional"],
 ):
@@ -62,6 +65,7 @@ with DAG(
         task_id="publish_market_data",
         python_callable=tasks.publish_market_data,
         op_kwargs={"batch": start.output},
+        on_success_callback=recovered,
     )
     end = EmptyOperator(task_id="end")
 

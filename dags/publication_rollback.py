@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import Param, dag, task
 
+from include.alerts.callbacks import failed, recovered
 from include.warehouse import tasks
 
 
@@ -20,6 +21,7 @@ from include.warehouse import tasks
     schedule=None,
     start_date=datetime(2023, 8, 1),
     max_active_runs=1,
+    on_failure_callback=failed,
     params={
         "object": Param(
             tasks.ROLLED_BACK[0],
@@ -35,7 +37,13 @@ from include.warehouse import tasks
             description="Market table: the day to restore. Views: go back to that day; empty: the publication before.",
         ),
     },
-    default_args={"owner": "data-platform", "retries": 3, "retry_delay": timedelta(minutes=1)},
+    default_args={
+        "owner": "data-platform",
+        "retries": 3,
+        "retry_delay": timedelta(minutes=1),
+        "on_failure_callback": failed,
+        "on_success_callback": recovered,
+    },
     tags=["daily_operations", "market", "warehouse"],
 )
 def publication_rollback():

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import dag, task
 
+from include.alerts.callbacks import failed, recovered
 from include.warehouse import tasks
 
 
@@ -21,7 +22,14 @@ from include.warehouse import tasks
     schedule=None,
     start_date=datetime(2023, 8, 1),
     max_active_runs=1,
-    default_args={"owner": "data-platform", "retries": 3, "retry_delay": timedelta(minutes=1)},
+    on_failure_callback=failed,
+    default_args={
+        "owner": "data-platform",
+        "retries": 3,
+        "retry_delay": timedelta(minutes=1),
+        "on_failure_callback": failed,
+        "on_success_callback": recovered,
+    },
     tags=["warehouse"],
 )
 def warehouse_migrations():

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import task
 
+from include.alerts.callbacks import recovered
 from include.market import tasks
 from include.market.tasks import Batch
 
@@ -43,7 +44,7 @@ def validate_market_data(batch: Batch, ti: Any = None) -> None:
     tasks.validate_market_data(batch, ti)
 
 
-@task(multiple_outputs=False)
+@task(multiple_outputs=False, on_success_callback=recovered)
 def publish_market_data(batch: Batch, dag_run: Any = None) -> dict[str, Any]:
     """Open the inner door: replace the day in the published table by the validated batch."""
     return tasks.publish_market_data(batch, dag_run)

@@ -21,6 +21,7 @@ from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction
 from airflow.timetables.simple import NullTimetable
 from pendulum import instance
 
+from include.alerts.callbacks import failed, recovered
 from include.daily_operations.tasks import open_batch
 from include.market.tasks import asked_for
 from include.warehouse.connections import DAILY_OPERATIONS
@@ -47,7 +48,7 @@ VIEWS_DAG = "daily_operations_view_update"
 ROLLBACK_DAG = "publication_rollback"
 VIEWS = ROOT / "include" / "daily_operations"
 SUITES = ROOT / "great_expectations" / "expectations"
-TAGS = {"daily_operations", "market", "taskflow", "traditional", "warehouse"}
+TAGS = {"daily_operations", "market", "quality", "taskflow", "traditional", "warehouse"}
 # Seconds each; the DAG processor imports every DAG file anew, over and over, and so does every task.
 HEAVY = ("exchange_calendars", "great_expectations", "pandas", "pyarrow", "scipy")
 
@@ -80,6 +81,30 @@ def test_every_dag_tells_what_it_is(bag: DagBag, path: Path) -> None:
 def test_every_task_survives_an_outage_of_three_minutes(bag: DagBag, path: Path) -> None:
     told = {task.task_id: (task.retries, task.retry_delay) for task in bag.dags[path.stem].tasks}
     assert told == dict.fromkeys(told, (3, timedelta(minutes=1)))
+
+
+@dag_file
+def test_every_task_that_fails_is_told_and_the_last_tells_what_is_over(bag: DagBag, path: Path) -> None:
+    tasks = bag.dags[path.stem].tasks
+    # Airflow does not call a task's when its process was killed (apache/airflow#60858); a DAG's it does.
+    assert bag.dags[path.stem].on_failure_callback is failed
+    assert {task.task_id: task.on_failure_callback for task in tasks} == {task.task_id: [failed] for task in tasks}
+    # An EmptyOperator with it would be a process of its own, only to tell.
+    working = [task.task_id for task in tasks if task.task_id != "end"]
+    assert [task.task_id for task in tasks if task.on_success_callback] == working[-1:]
+    assert all(task.on_success_callback in ([], [recovered]) for task in tasks)
+
+
+def test_late_data_is_looked_for_at_every_full_hour(bag: DagBag) -> None:
+    dag = bag.dags["data_freshness"]
+    timetable = coerce_to_core_timetable(dag.timetable)
+    last = DataInterval.exact(instance(datetime(2023, 11, 22, 9, tzinfo=UTC)))
+    info = timetable.next_dagrun_info(
+        last_automated_data_interval=last, restriction=TimeRestriction(None, None, catchup=True)
+    )
+    assert info is not None
+    assert info.run_after == datetime(2023, 11, 22, 10, tzinfo=UTC)
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
 
 
 @dag_file

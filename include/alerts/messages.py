@@ -1,0 +1,113 @@
+"""What an alert says: as text for the log and the incident, and as Slack takes it."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from include.alerts.incidents import Incident
+from include.quality.outcome import GateClosed
+
+# Slack takes 150 characters in a header and 3,000 in a text, each escaped; some of them may count double there.
+_HEADER, _DETAILS = 150, 1400
+_LOOKED_AT, _KEPT = 10_000, 4_000  # characters of a text of others
+_URI_WITH_LOGIN = re.compile(r"[\w+.-]{1,40}://\S*@\S*")
+_SECRET = re.compile(r"(?i)\b((?:\w*password|passwd|\w*token|\w*secret|api_?key)\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&]+)")
+_IN_URLS = ":/?#[]@!$&()*+,;=%~"  # nothing that would end a link before its end
+_WHAT = {"gate": "the gate closed", "task": "failed for good", "late": "late"}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One alert, its texts cleaned already."""
+
+    headline: str
+    details: str
+    link: str
+    recovery: bool = False
+
+    @property
+    def text(self) -> str:
+        """All of it, as the log tells it."""
+        return f"{self.headline}\n{self.details}\n{self.link}"
+
+    def for_slack(self) -> dict[str, Any]:
+        """Give the arguments of a Slack message, in which no text of others is markup, a mention or a link.
+
+        Details stand in a code block, and `verbatim` keeps Slack from finding links and names in them.
+        """
+        headline = _cut(_escape(f"{'🟢' if self.recovery else '🔴'} {self.headline}"), _HEADER)
+        if re.match("https?://", self.link):
+            link = f"<{_escape(quote(self.link, safe=_IN_URLS))}|Open>"
+        else:  # Slack links nothing else
+            link = f"`{_code(self.link)}`"
+        return {
+            "text": headline,  # of the notification on a screen; the blocks are the message
+            "blocks": [
+                {"type": "header", "text": {"type": "plain_text", "text": headline}},
+                *(
+                    {"type": "section", "text": {"type": "mrkdwn", "verbatim": True, "text": text}}
+                    for text in (f"```{_code(self.details)}```", link)
+                ),
+            ],
+        }
+
+
+def clean(text: object) -> str:
+    """Give text of others as it may be told: without secrets, and without what steers a terminal or a database."""
+    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # Airflow re-exports it by import
+
+    told = str(redact(str(text)[:_LOOKED_AT]))  # what a task's log masks
+    return _printable(_SECRET.sub(r"\1***", _URI_WITH_LOGIN.sub("***", told))[:_KEPT])
+
+
+def gate_closed(incident: Incident, closed: GateClosed, link: str) -> Message:
+    """Tell what closed a gate. Without its rows, which can be about people: the report shows them to who may look."""
+    observed = ((each, clean(each.observed)[:300]) for each in closed.by)
+    details = (f"expected: {each.expectation} ({each.suite})\nobserved: {found}" for each, found in observed)
+    return _message(incident, details, link)
+
+
+def task_failed(incident: Incident, tries: int, error: object, link: str) -> Message:
+    """Tell the error with which a task ended at its last try."""
+    observed = f"{type(error).__name__}: {error}" if error else "no error was told: killed, if its log has none"
+    return _message(incident, ["expected: success", f"observed: at try {tries}, {observed}"], link)
+
+
+def late(incident: Incident, due: datetime, shown: Iterable[str], link: str) -> Message:
+    """Tell until when a day was expected, and what readers see instead."""
+    expected = f"expected: published by {due:%Y-%m-%d %H:%M} UTC"
+    return _message(incident, [expected, f"observed: {'; '.join(shown)}"], link)
+
+
+def recovered(incident: Incident, lasted: timedelta, link: str) -> Message:
+    """Tell that an incident is over."""
+    hours, minutes = divmod(int(lasted.total_seconds()) // 60, 60)
+    days, hours = divmod(hours, 24)
+    duration = f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    return _message(incident, [f"was: {_WHAT[incident.kind]}"], link, f"recovered after {duration}")
+
+
+def _message(incident: Incident, details: Iterable[str], link: str, recovery: str = "") -> Message:
+    headline = f"{incident.subject} of {incident.day}: {recovery or _WHAT[incident.kind]}"
+    return Message(clean(headline), clean("\n".join(details)), _printable(link), recovery=bool(recovery))
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _code(text: str) -> str:
+    return _cut(_escape(text.replace("`", "'")), _DETAILS)
+
+
+def _cut(escaped: str, most: int) -> str:
+    if len(escaped) <= most:
+        return escaped
+    return re.sub(r"&\w*$", "", escaped[: most - 1]) + "…"  # not through an &amp;

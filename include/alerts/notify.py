@@ -1,0 +1,79 @@
+"""Telling people: in Slack where the Airflow connection `slack_alerts_conn` exists, else in the log."""
+
+import logging
+from typing import Any
+
+import psycopg
+
+from include.alerts import messages
+from include.alerts.incidents import Incident, OpenIncident, close_incident, open_incident
+from include.alerts.messages import Message, clean
+
+log = logging.getLogger(__name__)
+_quiet = logging.getLogger(f"{__name__}.slack")
+_quiet.setLevel(logging.CRITICAL)
+
+SLACK = "slack_alerts_conn"
+SECONDS = 3
+"""How long Slack may take to connect, and to answer."""
+
+
+def alarm(connection: psycopg.Connection[Any], incident: Incident, message: Message) -> None:
+    """Tell of an incident, unless that was done.
+
+    It is recorded only if it was told: after an outage of Slack, the next that meets it tells it. Whoever meets it
+    at the same moment waits, so that one of them tells it.
+    """
+    if not open_incident(connection, incident, message.text):
+        log.info("Told before: %s", message.headline)
+    elif not send(message):
+        connection.rollback()
+    connection.commit()
+
+
+def all_clear(connection: psycopg.Connection[Any], over: list[OpenIncident], link: str) -> None:
+    """Tell which incidents are over, each once; from one on that cannot be told they stay open, to be told later."""
+    for incident in over:
+        lasted = close_incident(connection, incident)
+        if lasted is not None and not send(messages.recovered(incident, lasted, link)):
+            connection.rollback()
+            return  # waiting for each would take too long
+        connection.commit()
+
+
+def send(message: Message) -> bool:
+    """Send a message; False when Slack did not take it: a warning in the log, and the message with it."""
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    slack = None
+    try:
+        slack = Connection.get(SLACK)
+        _send_to_slack(message)
+    except Exception as error:  # whatever it is, the task is not to suffer
+        if unreachable := slack is not None or not isinstance(error, AirflowNotFoundException):
+            secret = ((slack and slack.password) or "").strip().strip("/").rsplit("/")[-1]
+            reason = clean(f"{type(error).__name__}: {error}")
+            log.warning("Slack was not told: %s", reason.replace(secret, "***") if secret else reason)
+        log.log(logging.INFO if message.recovery else logging.ERROR, "%s", message.text)
+        return not unreachable
+    log.info("Told in Slack: %s", message.headline)
+    return True
+
+
+def _send_to_slack(message: Message) -> None:
+    from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
+
+    notifier = SlackWebhookNotifier(
+        slack_webhook_conn_id=SLACK,
+        timeout=SECONDS,
+        retry_handlers=[],  # they wait
+        unfurl_links=False,
+        unfurl_media=False,
+        **message.for_slack(),
+    )
+    # Both write the webhook's address, which is its secret, into their logs.
+    notifier.hook.extra_client_args["logger"] = _quiet
+    notifier._log = _quiet  # type: ignore[assignment]  # its type is Airflow's
+    # Called as Airflow calls it, it would render the texts as Jinja templates: those of others must not be.
+    notifier.notify({})  # type: ignore[no-untyped-call]

@@ -1,0 +1,16 @@
+INSERT INTO quality.incident (subject, kind, day, message)
+SELECT
+    %(subject)s,
+    %(kind)s,
+    %(day)s,
+    %(message)s
+WHERE
+    -- A day that is missing because its gate closed: that was told.
+    %(kind)s <> 'late'
+    OR NOT EXISTS (
+        SELECT 1
+        FROM quality.incident
+        WHERE subject = %(subject)s AND kind = 'gate' AND day = %(day)s AND closed_at IS NULL
+    )
+ON CONFLICT (subject, kind, day) WHERE closed_at IS NULL DO NOTHING
+RETURNING id
