@@ -1,0 +1,299 @@
+"""The report's pages in Airflow's UI: who sees them, what is served of the report's root, and nothing else."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.api_fastapi.app import create_auth_manager, purge_cached_app
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.api_fastapi.core_api.datamodels.plugins import ExternalViewResponse
+from airflow.api_fastapi.core_api.security import get_user
+from airflow.sdk.io.store import _STORE_CACHE, ObjectStore
+from fastapi.testclient import TestClient
+
+from include.quality import web
+from plugins import data_quality
+
+BAIT = "what nobody may read"
+INDEX, PAGE = "<h1>Data quality</h1>", "<h1>2023-08-01: 18 ✓</h1>"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a report whose root lies beside what it must not serve."""
+    root = tmp_path / "reports"
+    (root / "market").mkdir(parents=True)
+    (root / "index.html").write_text(INDEX)
+    (root / "market/2023-08-01.html").write_text(PAGE)
+    for bait in (tmp_path / "bait.html", tmp_path / "reports-old/bait.html", root / "bait.txt", root / ".bait.html"):
+        bait.parent.mkdir(exist_ok=True)
+        bait.write_text(BAIT)
+    monkeypatch.setenv("AIRLOCK_REPORT_ROOT", f"file://{root}")
+    return root
+
+
+@pytest.fixture
+def anonymous() -> Iterator[TestClient]:
+    create_auth_manager()
+    yield TestClient(web.app())
+    purge_cached_app()
+
+
+def logged_in(client: TestClient, role: str | None) -> TestClient:
+    client.app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="somebody", role=role)  # type: ignore[attr-defined]
+    return client
+
+
+@pytest.fixture
+def viewer(anonymous: TestClient) -> TestClient:
+    return logged_in(anonymous, "viewer")
+
+
+def test_the_pages_are_served_as_they_are(root: Path, viewer: TestClient) -> None:
+    for path, content in {"/": INDEX, "/index.html": INDEX, "/market/2023-08-01.html": PAGE}.items():
+        answer = viewer.get(path)
+        assert (answer.status_code, answer.text) == (200, content)
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing.html"])
+def test_a_page_may_run_nothing_load_nothing_and_stay_in_no_shared_cache(
+    root: Path, viewer: TestClient, path: str
+) -> None:
+    headers = viewer.get(path).headers
+    policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert "script-src" not in policy
+    assert policy["style-src"] == "'unsafe-inline'"
+    assert policy["img-src"] == "data:"
+    assert policy["frame-ancestors"] == "'self'"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "same-origin"
+    assert headers["cache-control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize("path", ["/", "/market/2023-08-01.html", "/nothing.html", "/docs", "/openapi.json"])
+def test_nobody_sees_anything_without_a_login(root: Path, anonymous: TestClient, path: str) -> None:
+    answer = anonymous.get(path)
+    assert answer.status_code == 401
+    assert answer.json() == {"detail": "Not authenticated"}
+    assert answer.headers["cache-control"] == "private, no-cache"
+
+
+def test_who_may_not_read_dags_sees_nothing(root: Path, anonymous: TestClient) -> None:
+    for path in ("/", "/market/2023-08-01.html", "/nothing.html"):
+        assert logged_in(anonymous, None).get(path).status_code == 403
+
+
+def test_the_reader_of_one_dag_is_not_let_in_by_naming_it(
+    root: Path, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_authorized_dag(*, details: Any = None, **_: Any) -> bool:
+        return details is not None and details.id == "theirs"
+
+    monkeypatch.setattr(web, "get_auth_manager", lambda: SimpleNamespace(is_authorized_dag=is_authorized_dag))
+    assert viewer.get("/", params={"dag_id": "theirs"}).status_code == 403
+
+
+OUTSIDE = [
+    "../bait.html",
+    "market/../../bait.html",
+    "..%2fbait.html",
+    "%2e%2e/bait.html",
+    "%2e%2e%2fbait.html",
+    "%252e%252e%252fbait.html",
+    "..%5cbait.html",
+    "..\\bait.html",
+    "%2f{outside}/bait.html",
+    "/{outside}/bait.html",
+    "{outside}/bait.html",
+    "file://{outside}/bait.html",
+    "file:{outside}/bait.html",
+    "s3://bucket/bait.html",
+    "s3:%2f%2fbucket/bait.html",
+    "%00/../bait.html",
+    "index.html%00",
+    "bait.txt%00.html",
+    "bait.txt%0a.html",
+    "../reports-old/bait.html",
+    "market//2023-08-01.html",
+    "market/",
+    "market",
+    ".bait.html",
+    "bait.txt",
+    ".html",
+    "index.HTML",
+    "%F0%9F%92%A9.html",
+    f"{'a' * 250}.html",
+    f"{'a/' * 5000}b.html",
+    "~/bait.html",
+    "$HOME/bait.html",
+    "*.html",
+    "[i]ndex.html",
+]
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: path[:40])
+def test_nothing_but_a_page_below_the_root_is_served(root: Path, viewer: TestClient, path: str) -> None:
+    answer = viewer.get(f"/{path.format(outside=root.parent)}")
+    assert answer.status_code == 404
+    assert BAIT not in answer.text
+    assert INDEX not in answer.text
+
+
+@pytest.mark.parametrize(
+    "path", ["../bait.html", "./index.html", "/etc/bait.html", "a\\..\\b.html", "a\0.html", "a//b.html"]
+)
+def test_a_path_is_refused_as_the_server_decodes_it(root: Path, path: str) -> None:
+    """The tests' client may tidy an address before it asks; this is what the function gets."""
+    with pytest.raises(FileNotFoundError):
+        web._read(path)
+
+
+def test_a_link_that_leaves_the_root_is_not_followed(root: Path, viewer: TestClient) -> None:
+    (root / "file.html").symlink_to(root.parent / "bait.html")
+    (root / "relative.html").symlink_to("../bait.html")
+    (root / "folder").symlink_to(root.parent)
+    (root / "beside").symlink_to(root.parent / "reports-old")
+    (root / "inside.html").symlink_to("market/2023-08-01.html")
+    for path in ("file.html", "relative.html", "folder/bait.html", "beside/bait.html"):
+        answer = viewer.get(f"/{path}")
+        assert (answer.status_code, BAIT in answer.text) == (404, False), path
+    assert viewer.get("/inside.html").text == PAGE
+
+
+def test_the_root_itself_may_be_a_link(root: Path, viewer: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root.parent / "link").symlink_to(root)
+    monkeypatch.setenv("AIRLOCK_REPORT_ROOT", str(root.parent / "link"))
+    assert viewer.get("/market/2023-08-01.html").text == PAGE
+
+
+def test_what_is_no_file_is_no_page(root: Path, viewer: TestClient) -> None:
+    (root / "folder.html").mkdir()
+    os.mkfifo(root / "pipe.html")
+    assert viewer.get("/pipe.html").status_code == 404, "and it does not wait for somebody to write into it"
+    assert viewer.get("/folder.html").status_code == 404
+    assert viewer.get("/index.html/page.html").status_code == 404
+
+
+@pytest.mark.parametrize("kept", ["an empty folder", "no folder"])
+def test_before_the_first_run_the_page_says_what_to_do(
+    tmp_path: Path, viewer: TestClient, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    monkeypatch.setenv("AIRLOCK_REPORT_ROOT", str(tmp_path if kept == "an empty folder" else tmp_path / "none"))
+    answer = viewer.get("/")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "No report yet" in answer.text
+    assert "Run a DAG" in answer.text
+    assert "No such page" in viewer.get("/market/2023-08-01.html").text
+
+
+class Store:
+    """An object store, as far as a page needs it."""
+
+    def __init__(self) -> None:
+        self.objects = {"/bucket/reports/index.html": INDEX, "/bucket/bait.html": BAIT}
+        self.error: Exception | None = None
+
+    def cat_file(self, path: str) -> bytes:
+        if self.error:
+            raise self.error
+        if path not in self.objects:
+            raise FileNotFoundError(path)
+        return self.objects[path].encode()
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    store = Store()
+    monkeypatch.setitem(_STORE_CACHE, "memory", ObjectStore("memory", None, fs=store))
+    monkeypatch.setenv("AIRLOCK_REPORT_ROOT", "memory://bucket/reports")
+    return store
+
+
+def test_an_object_store_serves_the_same(store: Store, viewer: TestClient) -> None:
+    assert viewer.get("/").text == INDEX
+    for path in ("nothing.html", "../bait.html", "%2e%2e/bait.html", "/bucket/bait.html", "memory://bucket/bait.html"):
+        answer = viewer.get(f"/{path}")
+        assert (answer.status_code, BAIT in answer.text) == (404, False), path
+    store.objects.clear()
+    assert "No report yet" in viewer.get("/").text
+
+
+def test_a_storage_that_does_not_answer_is_told_in_short_and_logged_at_length(
+    store: Store, viewer: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.error = ConnectionError("no route to bucket, key AKIA")
+    answer = viewer.get("/")
+    assert answer.status_code == 503
+    assert "cannot be read now" in answer.text
+    assert "AKIA" not in answer.text
+    assert "no route to bucket" in caplog.text
+    assert answer.headers["cache-control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize("root", ["nowhere://bucket/reports", "hdfs://nobody/reports"])
+def test_a_root_that_cannot_be_used_is_a_503(viewer: TestClient, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+    monkeypatch.setenv("AIRLOCK_REPORT_ROOT", root)
+    assert viewer.get("/").status_code == 503
+
+
+def test_a_worker_does_not_load_the_api_with_the_plugin() -> None:
+    """In a process of its own: this one has imported everything already."""
+    script = """
+import sys
+import airflow.sdk
+before = set(sys.modules)
+from plugins.data_quality import DataQualityPlugin
+plugin = DataQualityPlugin()
+heavy = {"fastapi", "starlette", "include.quality.web", "airflow.models.xcom", "airflow.api_fastapi.app"}
+assert not (set(sys.modules) - before) & heavy, (set(sys.modules) - before) & heavy
+assert "fastapi" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_plugin_is_what_airflow_reads() -> None:
+    plugin = data_quality.DataQualityPlugin()
+    [view] = [ExternalViewResponse.model_validate(view) for view in plugin.external_views]
+    assert (view.name, view.href, view.destination) == ("Data quality", "data-quality/", "nav")
+    [served] = plugin.fastapi_apps
+    assert served["url_prefix"] == "/data-quality"
+    assert plugin.fastapi_apps[0]["app"] is served["app"]
+
+
+@pytest.mark.parametrize(
+    ("value", "link"),
+    [
+        ({"report": "{root}/market/2023-08-01.html"}, "/data-quality/market/2023-08-01.html"),
+        ({"report": "{root}/a b/ü?#.html"}, "/data-quality/a%20b/%C3%BC%3F%23.html"),
+        ({"report": "{root}-old/bait.html"}, ""),
+        ({"report": "{root}"}, ""),
+        ({"report": "s3://elsewhere/market/2023-08-01.html"}, ""),
+        ({"report": "javascript:alert(1)"}, ""),
+        ({"report": None}, ""),
+        ({"verdict": "passed"}, ""),
+        (["report"], ""),
+        ("{root}/market/2023-08-01.html", ""),
+        (None, ""),
+    ],
+)
+def test_a_task_links_to_its_page(root: Path, monkeypatch: pytest.MonkeyPatch, value: Any, link: str) -> None:
+    if isinstance(value, dict) and value.get("report"):
+        value = {"report": value["report"].format(root=f"file://{root}")}
+    monkeypatch.setattr(data_quality, "_returned", lambda ti_key: value)
+    operator: Any = None
+    ti_key: Any = None
+    assert data_quality.QualityReportLink().get_link(operator, ti_key=ti_key) == link
+    if link:
+        monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://astro.example/deployment/")
+        assert data_quality.QualityReportLink().get_link(operator, ti_key=ti_key) == f"/deployment{link}"
