@@ -1,11 +1,12 @@
 # Every command a person types. `make` alone lists them.
 PYTHON ?= python3
 API ?= replay
+ROLE ?= reader
 BASE ?= main
 
 # Values reach the programs through the environment, as they were typed: no quote, space or $ in them is syntax.
 override Q := $(value Q)
-export API BASE DATE Q
+export API BASE DATE Q ROLE
 # What would lead our own Python elsewhere.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONSTARTUP
 # Everything that running makes stays in the clone.
@@ -32,8 +33,8 @@ up: install ## the same platform left running, with Airflow's UI (API=live)
 down: install ## stop it from elsewhere
 	@exec .venv/bin/python -m local down
 
-sql: install ## ask the local warehouse, as the reader: make sql Q="select ..."
-	@exec .venv/bin/python -m local sql -- "$$Q"
+sql: install ## ask the local warehouse, as the reader (ROLE=app: as the DAGs): make sql Q="select ..."
+	@exec .venv/bin/python -m local sql --as "$$ROLE" -- "$$Q"
 
 test: install ## the whole test suite
 	@.venv/bin/python -m pytest

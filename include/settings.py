@@ -18,6 +18,10 @@ class Settings:
     """AIRLOCK_REPORT_ROOT: a folder or object-storage URL for reports."""
     publications_kept: int
     """AIRLOCK_PUBLICATIONS_KEPT: how many published batches stay, of a market day and of the views, to go back to."""
+    data_docs: bool
+    """AIRLOCK_DATA_DOCS: whether the gates write Great Expectations' own pages, too; any text but 0 says yes."""
+    quality_days_kept: int
+    """AIRLOCK_QUALITY_DAYS_KEPT: how many days the results of the gates stay in the schema quality."""
     database_url: str | None
     """AIRLOCK_DATABASE_URL: an admin's URL of a Postgres server to use instead of the embedded one; local only."""
     polygon_api_key: str | None
@@ -35,6 +39,8 @@ def settings() -> Settings:
         # Not quoted: the object-storage path reads it as it is.
         report_root=os.environ.get("AIRLOCK_REPORT_ROOT") or f"file://{home / 'reports'}",
         publications_kept=_count("AIRLOCK_PUBLICATIONS_KEPT", 7, least=2),
+        data_docs=os.environ.get("AIRLOCK_DATA_DOCS", "0") not in ("", "0"),
+        quality_days_kept=_count("AIRLOCK_QUALITY_DAYS_KEPT", 400, least=60),
         database_url=os.environ.get("AIRLOCK_DATABASE_URL") or None,
         polygon_api_key=os.environ.get("POLYGON_API_KEY") or None,
     )

@@ -17,6 +17,7 @@ from include.errors import AirlockError, PermanentError
 from include.market.calendar import check_completed, closed_reason, last_completed_session
 from include.params import parse_day
 from include.settings import settings
+from include.warehouse.roles import APP
 from local import database, demo, postgres, sample_data
 from local.platform import ApiChoice, Stopped, platform, reader, stopped_by_signals
 from local.prices import recorded_days
@@ -44,7 +45,9 @@ def main() -> int:
         if name == "demo":
             command.add_argument("--date", default="", help="YYYY-MM-DD")
     commands.add_parser("down")
-    commands.add_parser("sql").add_argument("query")
+    sql = commands.add_parser("sql")
+    sql.add_argument("--as", dest="role", default="reader", help="reader (default) or app, as which the DAGs connect")
+    sql.add_argument("query")
     arguments = parser.parse_args()
 
     _shield()
@@ -58,7 +61,7 @@ def main() -> int:
                 return _up(state, console, arguments.api)
             if arguments.command == "down":
                 return _down(state, console)
-            return _sql(state, arguments.query)
+            return _sql(state, arguments.query, arguments.role)
     except (Refused, LocalError, AirlockError, AirflowApiError, RequestException, psycopg.OperationalError) as error:
         Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
         return REFUSED if isinstance(error, Refused) else FAILED
@@ -159,11 +162,16 @@ def _down(state: State, console: Console) -> int:
     return 0
 
 
-def _sql(state: State, query: str) -> int:
+def _sql(state: State, query: str, role: str) -> int:
     if not query.strip():
         raise Refused('Nothing to ask: make sql Q="select * from market.transformed_market_data"')
+    if role not in ("reader", "app"):
+        raise Refused(f"ROLE={role}: write ROLE=reader (the default) or ROLE=app, as which the DAGs connect.")
     with database.running_server(state, settings().database_url) as server:
-        return database.query(reader(state, server), query)
+        login = (
+            reader(state, server) if role == "reader" else server.as_role(APP, state.secrets[APP], database.WAREHOUSE)
+        )
+        return database.query(login, query)
 
 
 def _api(name: str) -> tuple[ApiChoice, str]:

@@ -142,10 +142,15 @@ def show(console: Console, platform: Platform, results: Sequence[Result]) -> Non
     """Print the table, where the reports are, and why what failed has failed."""
     console.print()
     console.print(table(results))
+    home = None
     for result in results:
         if result.gate and result.gate["report"]:
-            page = Path(result.gate["report"].removeprefix("file://")).as_uri()  # quoted, so that it can be clicked
-            console.print(f"Report of {result.run.dag_id}: {page}", soft_wrap=True)
+            page = Path(result.gate["report"].removeprefix("file://"))
+            home = page.parents[2] / "index.html"
+            # As an address, which is quoted, so that it can be clicked.
+            console.print(f"Report of {result.run.dag_id}: {page.as_uri()}", soft_wrap=True)
+    if home:
+        console.print(f"All datasets: {home.as_uri()}", soft_wrap=True)
     for result in results:
         for task in result.tasks:
             if task.state == "failed":

@@ -69,15 +69,16 @@ def validate_views(batch: Batch, ti: Any) -> None:
             PUBLIC,
             UUID(batch["batch_id"]),
             day,
-            {},
+            {view: snapshots_name(view) for view in batch["views"]},
             subject=f"the views of {PUBLIC} as of {day}",
-            batches={view: snapshots_name(view) for view in batch["views"]},
         )
 
 
 @as_task
 def publish_views(batch: Batch, dag_run: Any, params: dict[str, Any]) -> dict[str, Any]:
     """Let all views show the run's batch, in one transaction."""
+    from include.quality import report
+
     _check_unchanged(batch)
     with connect(DAILY_OPERATIONS) as connection:
         rows = publish.publish_views(
@@ -88,6 +89,8 @@ def publish_views(batch: Batch, dag_run: Any, params: dict[str, Any]) -> dict[st
             keep=settings().publications_kept,
             allow_older=params["allow_older"],
         )
+        connection.commit()
+        report.refresh(connection, PUBLIC, settings().report_root)
     return {"object": PUBLIC, "day": batch["as_of"], "batch_id": batch["batch_id"], "rows": rows}
 
 

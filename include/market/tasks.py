@@ -103,11 +103,19 @@ def transform_market_data(batch: Batch, rows: "pandas.DataFrame") -> "pandas.Dat
 
 @as_task
 def load_market_data(batch: Batch, rows: "pandas.DataFrame") -> int:
-    """Stage the rows under the run's batch_id, where readers do not see them; gives their number."""
+    """Stage the rows under the run's batch_id, where readers do not see them; gives their number.
+
+    A row that was quarantined and repaired since takes the place of what the API says again.
+    """
+    from include.warehouse import queries
     from include.warehouse.load import load_batch
 
     with connect(MARKET) as connection:
-        return load_batch(connection, TABLE, UUID(batch["batch_id"]), rows)
+        loaded = load_batch(connection, TABLE, UUID(batch["batch_id"]), rows)
+        repaired = connection.execute(queries.read("market/load_repaired"), batch)
+        if repaired.rowcount:
+            log.info("%s rows that were repaired in quarantine are loaded in their repaired form", repaired.rowcount)
+    return loaded
 
 
 @as_task
@@ -123,6 +131,7 @@ def validate_market_data(batch: Batch, ti: Any) -> None:
             CHECKPOINT,
             UUID(batch["batch_id"]),
             day,
+            {CHECKPOINT: f"market_staging.{TABLE}"},
             {"market_dates": [day], "tickers": batch["tickers"]},
             subject=f"{', '.join(batch['tickers'])} of {day}",
         )
@@ -131,6 +140,8 @@ def validate_market_data(batch: Batch, ti: Any) -> None:
 @as_task
 def publish_market_data(batch: Batch, dag_run: Any) -> dict[str, Any]:
     """Replace the day in the published table by the validated batch, in one transaction."""
+    from include.quality import report
+
     with connect(MARKET) as connection:
         rows = publish_market_day(
             connection,
@@ -139,4 +150,6 @@ def publish_market_data(batch: Batch, dag_run: Any) -> dict[str, Any]:
             Run(dag_run.dag_id, dag_run.run_id),
             keep=settings().publications_kept,
         )
+        connection.commit()
+        report.refresh(connection, CHECKPOINT, settings().report_root)
     return {"object": MARKET_DATA, "day": batch["market_date"], "batch_id": batch["batch_id"], "rows": rows}

@@ -4,110 +4,66 @@ Suites, validation definitions and checkpoints are the files of great_expectatio
 written into a private copy of that folder, made for one run and thrown away.
 """
 
-import logging
+import math
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 from sqlalchemy import URL
 
 from include.errors import PermanentError
+from include.quality.outcome import SAMPLE, Finding, Outcome, Validation
 from include.warehouse.passfile import write_passfile
-
-log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent.parent / "great_expectations"
 _RESULT_FORMAT = {"result_format": "COMPLETE", "partial_unexpected_count": 10}
-SAMPLE = 10  # bad rows told in the log for one expectation
 _ONE_AT_A_TIME = Lock()  # GX keeps its context and its YAML parser in globals, which threads would share
 
 
-@dataclass(frozen=True)
-class Failure:
-    """One expectation that the batch did not meet."""
-
-    expectation: str
-    severity: str
-    observed: str
-    rows: list[object]
-
-    def __str__(self) -> str:
-        rows = "".join(f"\n    {_row(row)}" for row in self.rows)
-        return f"{self.severity}: {self.expectation}: observed {self.observed}{rows}"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a gate found."""
-
-    checkpoint: str
-    passed: int
-    failures: list[Failure]
-
-    @property
-    def verdict(self) -> Literal["passed", "warned", "failed"]:
-        """`failed` closes the door; `warned` lets the batch through and says why it was noted."""
-        if any(failure.severity == "critical" for failure in self.failures):
-            return "failed"
-        return "warned" if self.failures else "passed"
-
-    def summary(self) -> dict[str, Any]:
-        """Give what a validate task pushes, but for the report's address."""
-        return {
-            "checkpoint": self.checkpoint,
-            "verdict": self.verdict,
-            "passed": self.passed,
-            "failed": len(self.failures),
-        }
-
-    def told(self, severity: str) -> str:
-        """Give the failures of one severity, as text with up to ten bad rows each."""
-        return "\n".join(str(failure) for failure in self.failures if failure.severity == severity)
-
-    def log(self, subject: str) -> None:
-        """Tell the verdict and every failure in the log."""
-        counted = f"{self.passed} of {self.passed + len(self.failures)} expectations"
-        log.info("Gate %s %s for %s: %s met", self.checkpoint, self.verdict, subject, counted)
-        for failure in self.failures:
-            log.log(logging.ERROR if failure.severity == "critical" else logging.WARNING, "%s", failure)
-
-
-@contextmanager
 def gate(
     connection: psycopg.Connection[Any],
     checkpoint: str,
     batch_id: UUID,
     day: date,
-    parameters: Mapping[str, object],
+    batches: Mapping[str, str],
+    parameters: Mapping[str, object] | None = None,
     *,
-    batches: Mapping[str, str] | None = None,
     project: Path = PROJECT,
-) -> Iterator[tuple[Outcome, Path]]:
-    """Run a checkpoint on one batch; gives its outcome and the folder of its Data Docs pages.
+    data_docs: Path | None = None,
+) -> Outcome:
+    """Run a checkpoint on one batch and give what it found.
 
-    `connection` says which warehouse, as whom; `parameters` fill each `$PARAMETER` of the suites. `batches` names
-    the table that holds the batch for each suite of a checkpoint that has no file. The folder is there as long as
-    the context is. Raises PermanentError when a suite is missing.
+    `connection` says which warehouse, as whom; `batches` names for each suite the table that holds the batch under
+    its batch_id; `parameters` fill each `$PARAMETER` of the suites. A checkpoint that has no file runs the suites of
+    `batches`. `data_docs` is a folder to which Great Expectations' own pages are written, too. Raises PermanentError
+    when a suite is missing or empty.
     """
     import great_expectations
 
-    with _private_copy(connection, batch_id, day, project) as folder:
-        with _ONE_AT_A_TIME:
-            context = great_expectations.get_context(mode="file", context_root_dir=folder)
-            if batches:
-                _add_checkpoint(context, checkpoint, batch_id, batches)
-            result = context.checkpoints.get(checkpoint).run(expectation_parameters=dict(parameters))
-            outcome = _outcome(checkpoint, result)
+    started_at, clock = datetime.now(UTC), time.perf_counter()
+    with _private_copy(connection, batch_id, day, project) as folder, _ONE_AT_A_TIME:
+        context = great_expectations.get_context(mode="file", context_root_dir=folder)
+        if checkpoint not in {each.name for each in context.checkpoints.all()}:
+            _add_checkpoint(context, checkpoint, batch_id, batches)
+        result = context.checkpoints.get(checkpoint).run(expectation_parameters=dict(parameters or {}))
+        if data_docs:
             context.build_data_docs()
-        yield outcome, folder / "uncommitted" / "report"
+            shutil.copytree(folder / "uncommitted" / "report", data_docs, dirs_exist_ok=True)
+        validations = [
+            _validation(run, context.suites.get(run.suite_name), batches[run.suite_name], batch_id, connection)
+            for run in result.run_results.values()
+        ]
+    return Outcome(checkpoint, started_at, time.perf_counter() - clock, validations)
 
 
 @contextmanager
@@ -155,39 +111,65 @@ def _add_checkpoint(context: Any, name: str, batch_id: UUID, batches: Mapping[st
     context.checkpoints.add(checkpoint)
 
 
-def _outcome(checkpoint: str, result: Any) -> Outcome:
-    passed = 0
-    failures = []
-    for run in result.run_results.values():
-        if not run.results:
-            raise PermanentError(
-                f"Checkpoint {checkpoint} checked nothing by suite {run.suite_name}: "
-                "a gate without expectations stays shut."
-            )
-        whose = "" if run.suite_name == checkpoint else f"{run.suite_name}: "
-        passed += sum(each.success for each in run.results)
-        failures += [_failure(each, whose) for each in run.results if not each.success]
-    return Outcome(checkpoint, passed, failures)
+def _rows(connection: psycopg.Connection[Any], table: str, batch_id: UUID) -> int:
+    query = sql.SQL("select count(*) from {} where batch_id = %s").format(sql.Identifier(*table.split(".")))
+    return int(connection.execute(query, [batch_id]).fetchall()[0][0])
 
 
-def _failure(result: Any, whose: str) -> Failure:
+def _validation(run: Any, suite: Any, asset: str, batch_id: UUID, connection: psycopg.Connection[Any]) -> Validation:
+    if not run.results:
+        raise PermanentError(f"Suite {suite.name} has no expectations: a gate that checks nothing stays shut.")
+    return Validation(
+        suite=suite.name,
+        asset=asset,
+        rows=_rows(connection, asset, batch_id),
+        findings=[_finding(suite.name, each) for each in run.results],
+        max_share=float((suite.meta or {}).get("quarantine_max_share", 0)),
+    )
+
+
+def _finding(suite: str, result: Any) -> Finding:
     config = result.expectation_config
     raised = _exception(result.exception_info or {})
     found = result.result or {}
-    rows = (
+    observed = found.get("observed_value", found.get("unexpected_count"))
+    arguments = {name: value for name, value in config.kwargs.items() if name not in ("batch_id", "column")}
+    quarantines = not result.success and not raised and bool((config.meta or {}).get("quarantine"))
+    return Finding(
+        suite=suite,
+        expectation=config.description or config.type,
+        type=config.type,
+        column=config.kwargs.get("column"),
+        arguments=arguments,
+        # GX reports an expectation that could not be evaluated as a mere failure: unknown is not good enough.
+        severity="critical" if raised else str(config.severity.value),
+        verdict="passed" if result.success else "failed",
+        observed=f"an error: {raised}" if raised else str(observed),
+        observed_number=_number(observed),
+        checked=found.get("element_count"),
+        # Of rows found by a query, GX tells the number as what was observed.
+        unexpected=observed
+        if config.type == "unexpected_rows_expectation" and not raised
+        else found.get("unexpected_count"),
+        sample=_bad_rows(found)[:SAMPLE],
+        row_rule=arguments.get("unexpected_rows_query") if quarantines else None,
+    )
+
+
+def _bad_rows(found: Mapping[str, Any]) -> list[Any]:
+    return list(
         (found.get("details") or {}).get("unexpected_rows")
         or found.get("unexpected_index_list")
         or found.get("partial_unexpected_list")
         or []
     )
-    observed = found.get("observed_value", found.get("unexpected_count"))
-    return Failure(
-        expectation=f"{whose}{config.description or config.type}",
-        # GX reports an expectation that could not be evaluated as a mere failure: unknown is not good enough.
-        severity="critical" if raised else str(config.severity.value),
-        observed=f"an error: {raised}" if raised else str(observed),
-        rows=list(rows)[:SAMPLE],
-    )
+
+
+def _number(observed: object) -> float | None:
+    """Give what was observed as a number that a trend can show."""
+    if isinstance(observed, int | float | Decimal) and not isinstance(observed, bool) and math.isfinite(observed):
+        return float(observed)
+    return None
 
 
 def _exception(info: Mapping[str, Any]) -> str | None:
@@ -197,9 +179,3 @@ def _exception(info: Mapping[str, Any]) -> str | None:
         if entry.get("raised_exception"):
             return str(entry.get("exception_message"))
     return None
-
-
-def _row(row: object) -> str:
-    if isinstance(row, Mapping):
-        return ", ".join(f"{column}={value}" for column, value in row.items())
-    return str(row)

@@ -6,7 +6,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from include.errors import PermanentError
+from include.warehouse.register import claim_batch
 
 if TYPE_CHECKING:
     import pandas
@@ -22,11 +22,8 @@ def load_batch(connection: psycopg.Connection[Any], table: str, batch_id: UUID, 
     """
     target = sql.Identifier(STAGING, table)
     columns = sql.SQL(", ").join(map(sql.Identifier, ["batch_id", *frame.columns]))
+    claim_batch(connection, f"{STAGING}.{table}", batch_id)
     with connection.cursor() as cursor:
-        try:
-            cursor.execute("select warehouse.claim_batch(%s, %s)", [f"{STAGING}.{table}", batch_id])
-        except psycopg.errors.RaiseException as error:
-            raise PermanentError(error.diag.message_primary) from error
         cursor.execute(sql.SQL("delete from {} where batch_id = %s").format(target), [batch_id])
         with cursor.copy(sql.SQL("copy {} ({}) from stdin").format(target, columns)) as copy:
             for row in frame.itertuples(index=False, name=None):

@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
+from include.errors import PermanentError
 from include.warehouse import queries
 
 
@@ -53,6 +54,14 @@ def unpublished(connection: psycopg.Connection[Any], batch_id: UUID) -> UUID:
 def lock(connection: psycopg.Connection[Any], name: str) -> None:
     """Wait until nobody else publishes what is so named, and let nobody until this transaction ends."""
     connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+
+
+def claim_batch(connection: psycopg.Connection[Any], staged: str, batch_id: UUID) -> None:
+    """Let only this transaction write a batch of the table `staged`. Raises PermanentError when it was published."""
+    try:
+        connection.execute("select warehouse.claim_batch(%s, %s)", [staged, batch_id])
+    except psycopg.errors.RaiseException as error:
+        raise PermanentError(error.diag.message_primary) from error
 
 
 def lock_batch(connection: psycopg.Connection[Any], staged: str, batch_id: UUID) -> None:

@@ -65,6 +65,8 @@ def migrate() -> list[str]:
 @as_task
 def roll_back(dag_run: Any, params: dict[str, Any]) -> dict[str, Any]:
     """Go back to the publication before the one that readers see, in one transaction; gives what they see now."""
+    from include.quality import report
+
     day = parse_day("day", params["day"])
     run = Run(dag_run.dag_id, dag_run.run_id)
     keep = settings().publications_kept
@@ -73,9 +75,13 @@ def roll_back(dag_run: Any, params: dict[str, Any]) -> dict[str, Any]:
             raise PermanentError(f"day is empty: give the day of {MARKET_DATA} that is to be restored.")
         with connections.connect(connections.MARKET) as connection:
             batch_id, rows = roll_back_market_day(connection, day, run, keep=keep)
+            connection.commit()
+            report.refresh(connection, "market", settings().report_root)
     elif params["object"] == PUBLIC:
         with connections.connect(connections.DAILY_OPERATIONS) as connection:
             day, batch_id, rows = roll_back_views(connection, day, run, keep=keep)
+            connection.commit()
+            report.refresh(connection, PUBLIC, settings().report_root)
     else:
         raise PermanentError(f"object is {shown(params['object'])}: give one of {', '.join(ROLLED_BACK)}.")
     log.info("Readers of %s see batch %s of %s again", params["object"], batch_id, day)

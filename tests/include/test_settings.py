@@ -7,29 +7,44 @@ from include.settings import settings
 
 
 def test_what_is_not_set_has_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("POLYGON_BASE_URL", "AIRLOCK_REPORT_ROOT", "AIRLOCK_DATABASE_URL", "AIRLOCK_PUBLICATIONS_KEPT"):
+    for name in (
+        "POLYGON_BASE_URL",
+        "AIRLOCK_REPORT_ROOT",
+        "AIRLOCK_DATABASE_URL",
+        "AIRLOCK_PUBLICATIONS_KEPT",
+        "AIRLOCK_QUALITY_DAYS_KEPT",
+        "AIRLOCK_DATA_DOCS",
+    ):
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("AIRFLOW_HOME", "/an airflow home")
     found = settings()
     assert found.polygon_base_url == "https://api.massive.com"
     assert found.report_root == "file:///an airflow home/reports"
     assert found.database_url is None
-    assert found.publications_kept == 7
+    assert (found.publications_kept, found.quality_days_kept) == (7, 400)
+    assert not found.data_docs
 
 
 def test_a_change_of_the_environment_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYGON_BASE_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AIRLOCK_REPORT_ROOT", "s3://bucket/reports")
     monkeypatch.setenv("AIRLOCK_PUBLICATIONS_KEPT", "2")
+    monkeypatch.setenv("AIRLOCK_QUALITY_DAYS_KEPT", "60")
     assert (settings().polygon_base_url, settings().report_root) == ("http://127.0.0.1:1", "s3://bucket/reports")
-    assert settings().publications_kept == 2
+    assert (settings().publications_kept, settings().quality_days_kept) == (2, 60)
 
 
-# With fewer than two there would be nothing to go back to.
-@pytest.mark.parametrize("value", ["1", "0", "-7", "7.5", "seven", "99999999999999999999", " 7", "\u0667"])
-def test_a_count_of_publications_that_cannot_be_kept_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRLOCK_PUBLICATIONS_KEPT", value)
-    told = f"AIRLOCK_PUBLICATIONS_KEPT is {value!r}: give a whole number from 2 to 9999"
+# With fewer than two publications there would be nothing to go back to; the report shows results of 60 days.
+@pytest.mark.parametrize(
+    ("name", "least"), [("AIRLOCK_PUBLICATIONS_KEPT", 2), ("AIRLOCK_QUALITY_DAYS_KEPT", 60)], ids=str
+)
+@pytest.mark.parametrize("value", ["least", "0", "-7", "70.5", "seven", "99999999999999999999", " 70", "\u0667\u0667"])
+def test_a_count_that_cannot_be_kept_is_refused(
+    name: str, least: int, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = str(least - 1) if value == "least" else value
+    monkeypatch.setenv(name, value)
+    told = f"{name} is {value!r}: give a whole number from {least} to 9999"
 
     with pytest.raises(PermanentError, match=f"^{re.escape(told)}$"):
         settings()

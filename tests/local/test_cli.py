@@ -20,6 +20,7 @@ REFUSED = 2
         (["up", "--api", "live"], "export POLYGON_API_KEY"),
         (["demo", "--api", "nonsense"], "API=nonsense: write API=replay"),
         (["sql", " "], "make sql Q="),
+        (["sql", "--as", "postgres", "select 1"], "ROLE=postgres: write ROLE=reader"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_starts(

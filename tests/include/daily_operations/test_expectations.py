@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from include.daily_operations.views import PUBLIC, SNAPSHOTS
-from include.quality.gate import Outcome, gate
+from include.quality.gate import gate
+from include.quality.outcome import Outcome
 from local.login import Login
 from tests.conftest import fresh_warehouse
 from tests.include.daily_operations.resort import DAY, GOOD, VIEWS, Rows, expectations, fill, refresh
@@ -168,12 +169,6 @@ MUTATIONS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save the time for Data Docs, which is half of a gate's: test_gate.py looks at them."""
-    monkeypatch.setattr("great_expectations.data_context.FileDataContext.build_data_docs", lambda _: None)
-
-
 @pytest.fixture(scope="module")
 def warehouse(postgres: Login) -> Iterator[Login]:
     """Give one warehouse for all, which each test fills anew."""
@@ -192,8 +187,7 @@ def admin(warehouse: Login) -> Iterator[psycopg.Connection[Any]]:
 def check(app: psycopg.Connection[Any], batch_id: UUID, *views: str, day: date = DAY) -> Outcome:
     """Run the gate on the snapshots of some views, as the validate task does on those of all."""
     batches = {view: f"{SNAPSHOTS}.{view}" for view in views}
-    with gate(app, PUBLIC, batch_id, day, {}, batches=batches) as (outcome, _):
-        return outcome
+    return gate(app, PUBLIC, batch_id, day, batches)
 
 
 def make(admin: psycopg.Connection[Any], app: psycopg.Connection[Any], *mutations: Mutation) -> UUID:
@@ -210,7 +204,7 @@ def make(admin: psycopg.Connection[Any], app: psycopg.Connection[Any], *mutation
 
 
 def told(outcome: Outcome) -> set[tuple[str, str]]:
-    found = [(each.expectation, each.severity) for each in outcome.failures]
+    found = [(f"{each.suite}: {each.expectation}", each.severity) for each in outcome.failures]
     assert len(found) == len(set(found))
     return set(found)
 

@@ -33,6 +33,7 @@ from tests.include.daily_operations.resort import (
     shown,
     stage,
 )
+from tests.include.quality.batches import TaskInstance
 from tests.include.warehouse.airflow_connections import give
 
 EXPECTATIONS = len(expectations())
@@ -164,17 +165,6 @@ def test_a_run_keeps_its_batch_until_that_is_published(app: psycopg.Connection[A
     assert opened() == third
 
 
-class TaskInstance:
-    """Keeps what a task pushes."""
-
-    def __init__(self) -> None:
-        self.pushed: dict[str, Any] = {}
-
-    def xcom_push(self, key: str, value: object) -> None:
-        assert key not in self.pushed
-        self.pushed[key] = value
-
-
 def refreshed(app: psycopg.Connection[Any], warehouse: Login, **source: Rows) -> Batch:
     """Refresh all views of the good source rows, but for these tables."""
     with warehouse.connect() as admin:
@@ -183,7 +173,7 @@ def refreshed(app: psycopg.Connection[Any], warehouse: Login, **source: Rows) ->
 
 
 def test_views_that_pass_push_their_outcome(app: psycopg.Connection[Any], warehouse: Login, reports: Path) -> None:
-    batch, ti = refreshed(app, warehouse), TaskInstance()
+    batch, ti = refreshed(app, warehouse), TaskInstance("daily_operations_view_update")
 
     tasks.validate_views(batch, ti)
 
@@ -196,13 +186,15 @@ def test_views_that_pass_push_their_outcome(app: psycopg.Connection[Any], wareho
             "failed": 0,
         }
     }
+    stored = app.execute(
+        "select id, suite from quality.validation where batch_id = %s order by id", [batch["batch_id"]]
+    ).fetchall()
+    assert [suite for _, suite in stored] == VIEWS
     page = Path(report.removeprefix("file://"))
-    assert page.is_relative_to(reports / "daily_operations" / DAY.isoformat() / batch["batch_id"])
-    linked = page.read_text()
-    pages = list((page.parent / "validations").rglob("*.html"))
-    assert len(pages) == len(VIEWS)
-    assert [view for view in VIEWS if view not in linked] == []
-    assert any("items and quantities are those that inventory marks for ordering" in each.read_text() for each in pages)
+    assert page == reports / "daily_operations" / DAY.isoformat() / f"{stored[0][0]}.html"
+    text = page.read_text()
+    assert [view for view in VIEWS if view not in text] == []
+    assert "items and quantities are those that inventory marks for ordering" in text
 
 
 def test_one_bad_view_closes_the_gate_and_the_views_show_what_they_showed(
@@ -210,7 +202,7 @@ def test_one_bad_view_closes_the_gate_and_the_views_show_what_they_showed(
 ) -> None:
     published(app, date(2023, 7, 31))
     inventory = [(DAY, "Coffee", -5, True), (DAY, "Map", 3, False)]
-    batch, ti = refreshed(app, warehouse, inventory=inventory), TaskInstance()
+    batch, ti = refreshed(app, warehouse, inventory=inventory), TaskInstance("daily_operations_view_update")
 
     with pytest.raises(AirflowFailException) as raised:
         tasks.validate_views(batch, ti)
@@ -233,7 +225,7 @@ def test_one_bad_view_closes_the_gate_and_the_views_show_what_they_showed(
 
 def test_a_warning_lets_the_views_through(app: psycopg.Connection[Any], warehouse: Login) -> None:
     attendance = [(DAY, "Gate", "1.00", 20001)]
-    batch, ti = refreshed(app, warehouse, guest_attendance=attendance), TaskInstance()
+    batch, ti = refreshed(app, warehouse, guest_attendance=attendance), TaskInstance("daily_operations_view_update")
 
     tasks.validate_views(batch, ti)
 
@@ -250,7 +242,7 @@ def test_a_day_of_which_the_sources_hold_nothing_closes_the_gate(
     batch = Batch(as_of="2023-08-02", batch_id=str(refresh(app, date(2023, 8, 2))), views=VIEWS)
 
     with pytest.raises(AirflowFailException) as raised:
-        tasks.validate_views(batch, TaskInstance())
+        tasks.validate_views(batch, TaskInstance("daily_operations_view_update"))
 
     for told in (
         "admission_by_entrance: the day has admissions",
@@ -268,7 +260,7 @@ def test_a_view_without_a_suite_is_not_let_through(
     monkeypatch.setattr(tasks, "views", lambda: [*VIEWS, "labor_costs"])
 
     with pytest.raises(AirflowFailException, match=r"labor_costs has no suite: write .*/labor_costs\.json"):
-        tasks.validate_views(cast(Batch, batch), TaskInstance())
+        tasks.validate_views(cast(Batch, batch), TaskInstance("daily_operations_view_update"))
 
 
 def test_publishing_gives_what_was_published_however_often_it_is_tried(app: psycopg.Connection[Any]) -> None:
@@ -327,7 +319,9 @@ def test_as_many_batches_stay_as_the_deployment_wants(
 @pytest.mark.parametrize("task", ["validate_views", "publish_views"])
 def test_a_view_that_came_meanwhile_is_not_published_unchecked(app: psycopg.Connection[Any], task: str) -> None:
     batch = Batch(as_of="2023-08-01", batch_id=str(stage(app, DAY, 1)), views=VIEWS[1:])
-    arguments = (TaskInstance(),) if task == "validate_views" else (run(), params())
+    arguments: tuple[Any, ...] = (
+        (TaskInstance("daily_operations_view_update"),) if task == "validate_views" else (run(), params())
+    )
 
     with pytest.raises(AirflowFailException, match=f"are {', '.join(VIEWS)} now: clear it from its start task on"):
         getattr(tasks, task)(batch, *arguments)

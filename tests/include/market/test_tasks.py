@@ -19,7 +19,7 @@ from include.warehouse.connections import MARKET
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
-from tests.include.quality.batches import ASKED, DAY, GOOD, row, stage
+from tests.include.quality.batches import ASKED, DAY, GOOD, TaskInstance, row, stage
 from tests.include.warehouse.airflow_connections import give
 from tests.include.warehouse.publications import registered, staged
 
@@ -143,17 +143,6 @@ def test_extract_gives_the_answers_as_they_came_in_the_order_asked(monkeypatch: 
     assert asked == ["http://127.0.0.1:1", "the-key", DAY, DAY]
 
 
-class TaskInstance:
-    """Keeps what a task pushes."""
-
-    def __init__(self) -> None:
-        self.pushed: dict[str, Any] = {}
-
-    def xcom_push(self, key: str, value: object) -> None:
-        assert key not in self.pushed
-        self.pushed[key] = value
-
-
 @pytest.fixture
 def connected(warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Give the tasks their connection, and the folder where their reports go."""
@@ -166,6 +155,13 @@ def staged_batch(app: psycopg.Connection[Any], rows: list[Any]) -> Batch:
     return Batch(market_date=DAY.isoformat(), tickers=list(ASKED), batch_id=str(stage(app, rows)))
 
 
+def validation(app: psycopg.Connection[Any], batch: Batch) -> int:
+    """Give the id of the one validation that is stored of a batch."""
+    found = app.execute("select id from quality.validation where batch_id = %s", [batch["batch_id"]]).fetchall()
+    [(id_,)] = found
+    return int(id_)
+
+
 def test_a_batch_that_passes_pushes_its_outcome(app: psycopg.Connection[Any], connected: Path) -> None:
     batch, ti = staged_batch(app, GOOD), TaskInstance()
 
@@ -174,7 +170,7 @@ def test_a_batch_that_passes_pushes_its_outcome(app: psycopg.Connection[Any], co
     report = ti.pushed["return_value"].pop("report")
     assert ti.pushed == {"return_value": {"checkpoint": "market", "verdict": "passed", "passed": 18, "failed": 0}}
     page = Path(report.removeprefix("file://"))
-    assert page.is_relative_to(connected / "market" / "2023-08-01" / batch["batch_id"])
+    assert page == connected / "market" / "2023-08-01" / f"{validation(app, batch)}.html"
     assert "every ticker that was asked for is there" in page.read_text()
 
 
@@ -188,8 +184,10 @@ def test_a_batch_that_fails_pushes_its_outcome_and_closes_the_door(
 
     report = ti.pushed["return_value"].pop("report")
     assert ti.pushed == {"return_value": {"checkpoint": "market", "verdict": "failed", "passed": 17, "failed": 1}}
-    assert Path(report.removeprefix("file://")).is_relative_to(connected)
-    told = "critical: volume is finite and not negative: observed 1\n    batch_id="
+    page = Path(report.removeprefix("file://"))
+    assert page == connected / "market" / "2023-08-01" / f"{validation(app, batch)}.html"
+    assert "volume is finite and not negative" in page.read_text()
+    told = "critical: market: volume is finite and not negative: observed 1\n    batch_id="
     assert f"nothing of batch {batch['batch_id']} is published" in str(raised.value)
     assert told in str(raised.value)
     assert "volume=-7.0" in str(raised.value)

@@ -73,12 +73,6 @@ MUTATIONS = [
 CAUGHT = {COLUMNS, *(mutation.caught_by for mutation in MUTATIONS)}
 
 
-@pytest.fixture(autouse=True)
-def _no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save the time for Data Docs, which is half of a gate's: test_gate.py looks at them."""
-    monkeypatch.setattr("great_expectations.data_context.FileDataContext.build_data_docs", lambda _: None)
-
-
 @pytest.fixture(scope="module")
 def app(postgres: Login, state: State) -> Iterator[psycopg.Connection[Any]]:
     """Connect as the DAGs do to one warehouse for all of these batches: they do not meet."""

@@ -1,7 +1,6 @@
 """The gate as a whole: its verdicts, its text, and what it leaves behind."""
 
 import json
-import logging
 import re
 import shutil
 import tempfile
@@ -17,16 +16,18 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from great_expectations import Checkpoint
 
 from include.errors import PermanentError
-from include.quality import report
-from include.quality.gate import PROJECT, Failure, Outcome, gate
+from include.quality.gate import PROJECT, gate
+from include.quality.outcome import Outcome
 from include.warehouse.roles import APP, set_password
 from local.login import Login
 from local.state import State
-from tests.include.quality.batches import DAY, GOOD, check, parameters, row, stage
+from tests.include.quality.batches import DAY, GOOD, STAGED, check, parameters, row, stage
 
 NEGATIVE = {"open_price": -1.0, "high_price": -1.0, "low_price": -1.0, "close_price": -1.0, "change": 0.0}
+MARKET = {"market": STAGED}
 PRICES = "prices are positive and finite"
 
 
@@ -81,11 +82,8 @@ def test_a_parameter_that_is_missing_closes_the_gate(app: psycopg.Connection[Any
     given = parameters()
     del given["tickers"]
 
-    with (
-        pytest.raises(Exception, match=r"No value found for \$PARAMETER tickers"),
-        gate(app, "market", batch_id, DAY, given),
-    ):
-        pass
+    with pytest.raises(Exception, match=r"No value found for \$PARAMETER tickers"):
+        gate(app, "market", batch_id, DAY, MARKET, given)
 
 
 def test_a_batch_without_rows_is_refused(app: psycopg.Connection[Any]) -> None:
@@ -95,11 +93,11 @@ def test_a_batch_without_rows_is_refused(app: psycopg.Connection[Any]) -> None:
 def test_a_suite_without_expectations_is_refused(app: psycopg.Connection[Any], project: Path) -> None:
     change_suite(project, lambda expectations: expectations.clear())
 
-    with pytest.raises(PermanentError, match="market checked nothing"):
+    with pytest.raises(PermanentError, match="Suite market has no expectations: a gate that checks nothing stays shut"):
         check(app, stage(app, GOOD), project=project)
 
 
-SEVERAL = {"prices": "market_staging.transformed_market_data", "counts": "market_staging.counted"}
+SEVERAL = {"prices": STAGED, "counts": "market_staging.counted"}
 
 
 @pytest.fixture
@@ -138,8 +136,7 @@ def at_most(largest: int) -> dict[str, object]:
 
 
 def check_several(app: psycopg.Connection[Any], batch_id: UUID, project: Path, day: date = DAY) -> Outcome:
-    with gate(app, "several", batch_id, day, {}, batches=SEVERAL, project=project) as (outcome, _):
-        return outcome
+    return gate(app, "several", batch_id, day, SEVERAL, project=project)
 
 
 def test_each_of_several_suites_sees_the_batch_in_its_own_table_and_is_named(
@@ -177,7 +174,7 @@ def test_an_sql_error_in_one_of_several_suites_is_critical_whatever_its_severity
     ("suites", "message"),
     [
         (["counts"], "prices has no suite: write great_expectations/expectations/prices.json"),
-        (["prices", "counts"], "several checked nothing by suite prices"),
+        (["prices", "counts"], "Suite prices has no expectations: a gate that checks nothing stays shut"),
     ],
     ids=["missing", "empty"],
 )
@@ -191,17 +188,15 @@ def test_one_of_several_suites_that_checks_nothing_keeps_the_gate_shut(
         check_several(app, counted, project)
 
 
-def test_the_report_of_several_suites_leads_to_the_page_of_each(
+def test_the_data_docs_of_several_suites_lead_to_the_page_of_each(
     app: psycopg.Connection[Any], counted: UUID, project: Path, tmp_path: Path
 ) -> None:
     write_suite(project, "prices", rule("no price is old", "SELECT * FROM {batch} WHERE market_date < DATE '{day}'"))
     write_suite(project, "counts", at_most(1))
 
-    with gate(app, "several", counted, DAY, {}, batches=SEVERAL, project=project) as (_, site):
-        address = report.publish(site, f"{tmp_path}/reports", "several")
+    gate(app, "several", counted, DAY, SEVERAL, project=project, data_docs=tmp_path / "pages")
 
-    index = tmp_path / "reports" / "several" / "index.html"
-    assert address == str(index)
+    index = tmp_path / "pages" / "index.html"
     pages = {index.parent / link for link in re.findall("link_path': '(validations/[^']+)'", index.read_text())}
     found = "".join(page.read_text() for page in pages)  # every link leads to a page that was copied
     assert len(pages) == 2
@@ -225,7 +220,7 @@ def test_a_failure_names_the_expectation_what_was_observed_and_ten_bad_rows(
     outcome = check(app, batch_id)
 
     head, *rows = outcome.told("critical").splitlines()
-    assert head == f"critical: {PRICES}: observed 15"
+    assert head == f"critical: market: {PRICES}: observed 15"
     assert len(rows) == 10
     assert all("ticker=BAD" in each and "low_price=-1.0" in each for each in rows)
 
@@ -237,50 +232,70 @@ def test_a_failure_of_a_column_rule_names_ten_bad_rows_by_their_key(app: psycopg
     outcome = check(app, batch_id)
 
     head, *rows = outcome.told("critical").splitlines()
-    assert head == "critical: volume is never empty: observed 15"
+    assert head == "critical: market: volume is never empty: observed 15"
     assert len(rows) == 10
     assert all("market_date=2023-08-01, ticker=BAD" in each for each in rows)
 
 
-def test_the_log_tells_the_verdict_and_every_failure_as_loud_as_it_is(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    failures = [Failure("one", "critical", "1", []), Failure("two", "warning", "2", [])]
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Let a test look while its gate runs: once the checkpoint has."""
 
-    with caplog.at_level(logging.INFO, logger="include.quality.gate"):
-        Outcome("market", 16, failures).log("AAPL of 2023-08-01")
+    def look(at: Callable[[], object]) -> None:
+        original = Checkpoint.run
 
-    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [
-        ("INFO", "Gate market failed for AAPL of 2023-08-01: 16 of 18 expectations met"),
-        ("ERROR", "critical: one: observed 1"),
-        ("WARNING", "warning: two: observed 2"),
-    ]
+        def run(self: Any, **how: object) -> Any:
+            result = original(self, **how)
+            at()
+            return result
+
+        monkeypatch.setattr(Checkpoint, "run", run)
+
+    return look
+
+
+Meanwhile = Callable[[Callable[[], object]], None]
 
 
 def test_the_committed_project_is_unchanged_and_the_private_copy_gone(
-    app: psycopg.Connection[Any], temporary: Path
+    app: psycopg.Connection[Any], temporary: Path, meanwhile: Meanwhile
 ) -> None:
-    before = digests(PROJECT)
+    before, modes = digests(PROJECT), list[int]()
+    meanwhile(lambda: modes.extend(copy.stat().st_mode & 0o077 for copy in temporary.iterdir()))
 
-    with gate(app, "market", stage(app, GOOD), DAY, parameters()) as (_, site):
-        assert site.is_relative_to(temporary)
-        copy = next(temporary.iterdir())
-        assert copy.stat().st_mode & 0o077 == 0  # nobody else may look
+    check(app, stage(app, GOOD))
 
+    assert modes == [0]  # nobody else could look
     assert digests(PROJECT) == before
     assert list(temporary.iterdir()) == []
 
 
-def test_the_private_copy_is_gone_when_the_caller_raises(app: psycopg.Connection[Any], temporary: Path) -> None:
-    with pytest.raises(ZeroDivisionError), gate(app, "market", stage(app, GOOD), DAY, parameters()):
-        raise ZeroDivisionError
+def test_the_private_copy_is_gone_when_the_checkpoint_raises(
+    app: psycopg.Connection[Any], temporary: Path, meanwhile: Meanwhile
+) -> None:
+    meanwhile(lambda: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        check(app, stage(app, GOOD))
     assert list(temporary.iterdir()) == []
 
 
 def test_the_private_copy_is_gone_when_the_checkpoint_cannot_run(app: psycopg.Connection[Any], temporary: Path) -> None:
-    with pytest.raises(Exception, match="nonesuch"), gate(app, "nonesuch", uuid4(), DAY, {}):
-        pass
+    with pytest.raises(PermanentError, match="nonesuch has no suite"):
+        gate(app, "nonesuch", uuid4(), DAY, {"nonesuch": STAGED})
     assert list(temporary.iterdir()) == []
+
+
+def test_no_pages_are_written_that_nobody_asked_for(
+    app: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take half of a gate's time."""
+    built: list[str] = []
+    monkeypatch.setattr("great_expectations.data_context.FileDataContext.build_data_docs", lambda _: built.append(""))
+
+    check(app, stage(app, GOOD))
+
+    assert built == []
 
 
 @pytest.fixture
@@ -294,16 +309,19 @@ def awkward(warehouse: Login) -> Iterator[Login]:
         admin.execute(f'drop role "{login.user}"'.encode())
 
 
-def test_the_password_reaches_postgres_and_no_page_or_setting(awkward: Login, temporary: Path) -> None:
+def test_the_password_reaches_postgres_and_no_page_or_setting(
+    awkward: Login, temporary: Path, tmp_path: Path, meanwhile: Meanwhile
+) -> None:
+    files: dict[Path, str] = {}
+    meanwhile(lambda: files.update(texts(temporary)))
     with awkward.connect() as connection:
         batch_id = stage(connection, GOOD)
-        with gate(connection, "market", batch_id, DAY, parameters()) as (outcome, site):
-            assert outcome.verdict == "passed"
-            files = {path: path.read_text("latin-1") for path in temporary.rglob("*") if path.is_file()}
+        outcome = gate(connection, "market", batch_id, DAY, MARKET, parameters(), data_docs=tmp_path / "pages")
 
+    assert outcome.verdict == "passed"
+    files.update(texts(tmp_path / "pages"))
     pages = [path for path in files if path.suffix == ".html"]
     password_file = next(path for path in files if path.name == "pgpass")
-    assert all(path.is_relative_to(site) for path in pages)
     assert any("validations" in path.parts for path in pages)
     assert [path for path in pages if "pgpass" in files[path]] == []
     assert r"a\:b\\c$HOME" in files[password_file]
@@ -312,20 +330,25 @@ def test_the_password_reaches_postgres_and_no_page_or_setting(awkward: Login, te
     assert {path for path, text in files.items() for sign in signs if sign in text} == {password_file}
 
 
-def test_the_gate_connects_as_the_task_does(warehouse: Login, state: State) -> None:
+def texts(folder: Path) -> dict[Path, str]:
+    return {path: path.read_text("latin-1") for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_gate_connects_as_the_task_does(
+    warehouse: Login, state: State, temporary: Path, meanwhile: Meanwhile
+) -> None:
     name = "it's $HOME: 5% & a\\b"  # one of the options that a connection may carry
     login = warehouse.as_role(APP, state.secrets[APP], warehouse.dbname)
+    found: list[object] = []
 
     with login.connect(application_name=name, sslmode="disable") as connection:
-        batch_id = stage(connection, GOOD)
-        with gate(connection, "market", batch_id, DAY, parameters()) as (_, site):
-            named = connection.execute(
-                "select count(*) > 1 from pg_stat_activity where application_name = %s and usename = %s", [name, APP]
-            ).fetchone()
-            url = (site.parent / "config_variables.yml").read_text()
+        named = "select count(*) > 1 from pg_stat_activity where application_name = %s and usename = %s"
+        meanwhile(lambda: found.append(connection.execute(named, [name, APP]).fetchone()))
+        meanwhile(lambda: found.extend(path.read_text() for path in temporary.rglob("config_variables.yml")))
+        check(connection, stage(connection, GOOD))
 
-    assert named == (True,)
-    assert "sslmode=disable" in url
+    assert found[0] == (True,)
+    assert "sslmode=disable" in str(found[1])
 
 
 def verdicts_at_once(executor: Executor, app: psycopg.Connection[Any], warehouse: Login, state: State) -> None:
@@ -344,7 +367,11 @@ def test_gates_in_processes_give_each_batch_its_own_verdict(
 
 
 def test_gates_in_threads_take_turns_and_give_each_batch_its_own_verdict(
-    app: psycopg.Connection[Any], warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch
+    app: psycopg.Connection[Any],
+    warehouse: Login,
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Meanwhile,
 ) -> None:
     import great_expectations
 
@@ -356,7 +383,7 @@ def test_gates_in_threads_take_turns_and_give_each_batch_its_own_verdict(
         return get_context(**how)
 
     monkeypatch.setattr(great_expectations, "get_context", begin)
-    monkeypatch.setattr("great_expectations.data_context.FileDataContext.build_data_docs", lambda _: seen.append("end"))
+    meanwhile(lambda: seen.append("end"))
 
     verdicts_at_once(ThreadPoolExecutor(2), app, warehouse, state)
 

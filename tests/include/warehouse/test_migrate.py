@@ -25,14 +25,18 @@ from local.login import Login
 from local.state import State
 from tests.include.warehouse.concurrency import await_blocked
 
-HEAD = ["0001", "0002", "0003"]
+HEAD = ["0001", "0002", "0003", "0004"]
 PUBLISHED = "market.transformed_market_data"
 STAGED = "market_staging.transformed_market_data"
 REGISTER = "warehouse.publication"
 SOURCES = [f"daily_operations.{name}" for name in ("guest_attendance", "inventory", "item_sales", "labor")]
 SNAPSHOTS = [f"daily_operations_snapshots.{view}" for view in views()]
 VIEWS = [public_name(view) for view in views()]
-SCHEMAS = ("market", "market_staging", "daily_operations", "daily_operations_snapshots", "warehouse")
+RESULTS = ["quality.validation", "quality.expectation_result"]
+QUARANTINE = "quality.quarantine"
+INCIDENTS = "quality.incident"
+QUALITY = [*RESULTS, QUARANTINE, INCIDENTS]
+SCHEMAS = ("market", "market_staging", "daily_operations", "daily_operations_snapshots", "warehouse", "quality")
 
 
 @pytest.fixture
@@ -117,12 +121,12 @@ def test_a_database_that_newer_code_migrated_is_left_alone(warehouse: Login, rol
 def test_a_migration_that_fails_leaves_nothing(empty: Login, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     migrations = shutil.copytree(module._MIGRATIONS, tmp_path / "migrations % and more")
     step = migrations / "versions" / "0002_publications.py"
-    (step.parent / "0004_fails.py").write_text(
+    (step.parent / "9999_fails.py").write_text(
         step.read_text()
-        .replace('revision = "0002"', 'revision = "0004"')
+        .replace('revision = "0002"', 'revision = "9999"')
         .replace('down_revision = "0001"', f'down_revision = "{HEAD[-1]}"')
     )
-    (step.parent / "0004_fails.sql").write_text("create table market.half (a int); select 1 / 0;")
+    (step.parent / "9999_fails.sql").write_text("create table market.half (a int); select 1 / 0;")
     monkeypatch.setattr(module, "_MIGRATIONS", migrations)
 
     with pytest.raises(DBAPIError, match="division by zero"):
@@ -177,6 +181,7 @@ def test_the_roles_may_log_in_and_nothing_else(postgres: Login) -> None:
     ) == [(APP, True, False, False), (READER, True, False, False)]
 
 
+SET_ASIDE = ("checkpoint", "asset", "day", "batch_id", "dag_id", "run_id", "quarantined_at", "row_data", "rules")
 REGISTERED = ("object", "scope", "day", "batch_id", "dag_id", "run_id", "published_at", "restores")
 FORBIDDEN = {
     APP: [
@@ -207,6 +212,18 @@ FORBIDDEN = {
         *(f"truncate {snapshots}" for snapshots in SNAPSHOTS),
         *(f"drop view {view}" for view in VIEWS),
         *(f"create or replace view {view} as select 1 as a" for view in VIEWS),
+        # What gates found is removed when it is old, and never changed; a quarantined row stays as it was.
+        "create table quality.mine (a int)",
+        *(f"truncate {table}" for table in QUALITY),
+        *(f"drop table {table}" for table in QUALITY),
+        *(f"alter table {table} add column mine int" for table in QUALITY),
+        "update quality.validation set verdict = 'passed'",
+        "update quality.validation set rows_checked = 0",
+        "update quality.expectation_result set verdict = 'passed'",
+        "update quality.expectation_result set sample = '[]'",
+        *(f"update {QUARANTINE} set {column} = {column}" for column in SET_ASIDE),
+        *(f"update {INCIDENTS} set {column} = {column}" for column in ("subject", "kind", "day", "opened_at")),
+        f"delete from {INCIDENTS}",
         "alter role airlock_reader password null",
     ],
     READER: [
@@ -219,9 +236,17 @@ FORBIDDEN = {
         f"insert into {REGISTER} (object) values ('a')",
         f"update {REGISTER} set is_current = false",
         f"delete from {REGISTER}",
+        *(f"insert into {table} default values" for table in QUALITY),
+        *(f"update {table} set day = day" for table in QUALITY if table != "quality.expectation_result"),
+        "update quality.expectation_result set verdict = 'passed'",
+        f"update {QUARANTINE} set repaired = row_data",
+        f"update {INCIDENTS} set closed_at = now()",
+        *(f"delete from {table}" for table in QUALITY),
+        *(f"truncate {table}" for table in QUALITY),
         "create table daily_operations.mine (a int)",
         "create table public.mine (a int)",
         "create table market.mine (a int)",
+        "create table quality.mine (a int)",
     ],
 }
 
@@ -243,5 +268,27 @@ def test_a_role_may_not(warehouse: Login, state: State, name: str) -> None:
 
 def test_the_reader_may_read_what_is_published(warehouse: Login, state: State) -> None:
     reader = warehouse.as_role(READER, state.secrets[READER], warehouse.dbname)
-    readable = (PUBLISHED, REGISTER, *VIEWS)
+    readable = (PUBLISHED, REGISTER, *VIEWS, *QUALITY)
     assert [ask(reader, f"select count(*) from {each}") for each in readable] == [[(0,)]] * len(readable)
+
+
+def test_the_app_may_note_a_repair_and_where_it_went(app: psycopg.Connection[Any]) -> None:
+    app.execute(f"update {QUARANTINE} set repaired = row_data, returned_in = batch_id")
+    app.execute(f"update {INCIDENTS} set closed_at = now(), message = ''")
+
+
+def test_the_results_of_a_validation_go_with_it(app: psycopg.Connection[Any]) -> None:
+    app.execute(
+        "insert into quality.validation (checkpoint, suite, asset, day, batch_id, dag_id, run_id, started_at, seconds, "
+        "verdict, rows_checked, rows_quarantined) values "
+        "('c', 's', 'a', '2023-08-01', gen_random_uuid(), 'd', 'r', now(), 1, 'passed', 1, 0)"
+    )
+    app.execute(
+        "insert into quality.expectation_result (validation_id, position, expectation, type, arguments, severity, "
+        "verdict, observed, sample) select id, 0, 'e', 't', '{}', 'critical', 'passed', '1', '[]' "
+        "from quality.validation"
+    )
+
+    app.execute("delete from quality.validation")
+
+    assert app.execute("select count(*) from quality.expectation_result").fetchone() == (0,)
