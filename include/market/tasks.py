@@ -15,7 +15,7 @@ from include.params import parse_day
 from include.settings import settings
 from include.warehouse import register
 from include.warehouse.connections import MARKET, connect
-from include.warehouse.publish import MARKET_DATA, publish_market_day
+from include.warehouse.publish import MARKET_DATA, STAGED, publish_market_day
 from include.warehouse.register import Run
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def validate_market_data(batch: Batch, ti: Any) -> None:
             CHECKPOINT,
             UUID(batch["batch_id"]),
             day,
-            {CHECKPOINT: f"market_staging.{TABLE}"},
+            {CHECKPOINT: STAGED},
             {"market_dates": [day], "tickers": batch["tickers"]},
             subject=f"{', '.join(batch['tickers'])} of {day}",
         )

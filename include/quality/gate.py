@@ -26,7 +26,7 @@ from include.quality.outcome import SAMPLE, Finding, Outcome, Validation
 from include.warehouse.passfile import write_passfile
 
 PROJECT = Path(__file__).resolve().parent.parent.parent / "great_expectations"
-_RESULT_FORMAT = {"result_format": "COMPLETE", "partial_unexpected_count": 10}
+_RESULT_FORMAT = {"result_format": "COMPLETE", "partial_unexpected_count": SAMPLE}
 _ONE_AT_A_TIME = Lock()  # GX keeps its context and its YAML parser in globals, which threads would share
 
 

@@ -8,10 +8,11 @@ import psycopg
 
 from include.errors import PermanentError
 from include.warehouse import queries, register
+from include.warehouse.load import STAGING
 from include.warehouse.register import Run
 
 MARKET_DATA = "market.transformed_market_data"
-_STAGED = "market_staging.transformed_market_data"
+STAGED = f"{STAGING}.transformed_market_data"
 
 
 def publish_market_day(
@@ -31,7 +32,7 @@ def publish_market_day(
     """
     # Two that delete and insert a day at once would collide on the key.
     register.lock(connection, f"{MARKET_DATA}/{market_date}")
-    register.lock_batch(connection, _STAGED, batch_id)
+    register.lock_batch(connection, STAGED, batch_id)
     # Several statements with bound values in one file need client-side binding.
     with psycopg.ClientCursor(connection) as cursor:
         cursor.execute(queries.read("market/publish_day"), {"batch_id": batch_id, "market_date": market_date})
@@ -44,7 +45,7 @@ def publish_market_day(
             "run the day again."
         )
     register.register(connection, MARKET_DATA, "day", market_date, batch_id, run, restores)
-    register.remove_old_batches(connection, _STAGED, MARKET_DATA, keep, market_date, day_column="market_date")
+    register.remove_old_batches(connection, STAGED, MARKET_DATA, keep, market_date, day_column="market_date")
     return rows
 
 
