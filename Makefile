@@ -6,7 +6,7 @@ BASE ?= main
 
 # Values reach the programs through the environment, as they were typed: no quote, space or $ in them is syntax.
 override Q := $(value Q)
-export API BASE DATE Q ROLE
+export API BASE DATE ENV Q REGION ROLE
 # What would lead our own Python elsewhere.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONSTARTUP
 # Everything that running makes stays in the clone.
@@ -15,10 +15,11 @@ export PRE_COMMIT_HOME = $(CURDIR)/.airlock/cache/pre-commit
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.airlock/cache/virtualenv
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down sql test test-fast lint bench quality-diff requirements clean
+.PHONY: help install demo up down sql test test-fast test-infra lint bench quality-diff requirements \
+	bootstrap plan apply destroy clean
 
 help:
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "%-19s%s\n", $$1, $$2 }' Makefile
 
 # `exec`: a signal to make must reach the program, not a shell that dies alone.
 install:
@@ -39,8 +40,11 @@ sql: install ## ask the local warehouse, as the reader (ROLE=app: as the DAGs): 
 test: install ## the whole test suite
 	@.venv/bin/python -m pytest
 
-test-fast: install ## without the tests that start the whole platform
-	@.venv/bin/python -m pytest -m "not e2e"
+test-fast: install ## without the tests that take a minute or more
+	@.venv/bin/python -m pytest -m "not e2e and not infra"
+
+test-infra: install ## dev and prod in full on a stand-in of AWS (half an hour)
+	@.venv/bin/python -m pytest tests/terraform -m ""
 
 lint: install ## every check that a change gets
 	@.venv/bin/python -m pre_commit run --all-files
@@ -53,6 +57,12 @@ quality-diff: install ## what became looser in great_expectations/ (BASE=main)
 
 requirements: install ## write requirements.txt anew from the lock
 	@.venv/bin/python -m scripts.export_requirements
+
+bootstrap: ## once an AWS account: Terraform's state bucket, trust in GitHub (REGION=eu-west-1)
+	@exec $(PYTHON) scripts/infrastructure.py bootstrap "$$REGION"
+
+plan apply destroy: ## Terraform for one environment (ENV=dev)
+	@exec $(PYTHON) scripts/infrastructure.py $@ "$$ENV"
 
 clean: ## back to a bare clone
 	@$(PYTHON) scripts/bootstrap.py clean

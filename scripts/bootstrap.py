@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STATE = ROOT / ".airlock"
 UV = "uv==0.13.9"  # reads uv.lock; kept by Astral
-CACHES = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache")
+CACHES = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".terraform")
 
 
 def install() -> None:

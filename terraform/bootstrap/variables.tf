@@ -1,0 +1,4 @@
+variable "region" {
+  description = "The AWS region of the state bucket."
+  type        = string
+}

@@ -1,0 +1,39 @@
+variable "name" {
+  description = "Prefix of the roles, and of everything they may touch, such as airlock-dev."
+  type        = string
+}
+
+variable "environment" {
+  description = "The environment in GitHub whose jobs apply; its plans run in <environment>-plan and <environment>-drift."
+  type        = string
+}
+
+variable "region" {
+  description = "The region that everything is in."
+  type        = string
+}
+
+variable "repository" {
+  description = "The repository on GitHub, as owner/name."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9]([A-Za-z0-9-]{0,37}[A-Za-z0-9])?/[A-Za-z0-9._-]{1,100}$", var.repository))
+    error_message = "repository is \"${var.repository}\": write owner/name as on GitHub, without address or .git, such as example/airlock."
+  }
+
+  validation {
+    condition     = !endswith(var.repository, ".git")
+    error_message = "repository is \"${var.repository}\": leave .git away."
+  }
+}
+
+variable "state_key" {
+  description = "Where in the state bucket of terraform/bootstrap this environment's state lies."
+  type        = string
+}
+
+variable "secrets_key_arn" {
+  description = "The key of this environment's secrets."
+  type        = string
+}

@@ -1,0 +1,79 @@
+# A network for one database: nothing else runs in it.
+locals {
+  # Four equal parts, one for each zone that may be asked for.
+  subnets = { for index, zone in var.availability_zones : zone => cidrsubnet(var.cidr, 2, index) }
+}
+
+resource "aws_vpc" "this" {
+  # checkov:skip=CKV2_AWS_11: the database's own log says who connected; flow logs of a network with one inhabitant add a bill
+  cidr_block           = var.cidr
+  enable_dns_support   = true
+  enable_dns_hostnames = true
+
+  tags = { Name = var.name }
+}
+
+# The group that AWS makes with every network, emptied: what forgets to name a group reaches nothing.
+resource "aws_default_security_group" "this" {
+  vpc_id = aws_vpc.this.id
+
+  tags = { Name = "${var.name}-unused" }
+}
+
+resource "aws_subnet" "this" {
+  for_each = local.subnets
+
+  vpc_id            = aws_vpc.this.id
+  cidr_block        = each.value
+  availability_zone = each.key
+
+  tags = { Name = "${var.name}-${each.key}" }
+}
+
+resource "aws_route_table" "this" {
+  vpc_id = aws_vpc.this.id
+
+  tags = { Name = var.name }
+}
+
+resource "aws_route_table_association" "this" {
+  for_each = aws_subnet.this
+
+  subnet_id      = each.value.id
+  route_table_id = aws_route_table.this.id
+}
+
+# A STANDARD deployment runs in Astronomer's shared clusters and comes over the internet.
+resource "aws_internet_gateway" "this" {
+  count = var.internet_access ? 1 : 0
+
+  vpc_id = aws_vpc.this.id
+
+  tags = { Name = var.name }
+}
+
+resource "aws_route" "internet" {
+  count = var.internet_access ? 1 : 0
+
+  route_table_id         = aws_route_table.this.id
+  destination_cidr_block = "0.0.0.0/0"
+  gateway_id             = aws_internet_gateway.this[0].id
+}
+
+# A DEDICATED cluster comes through a peering that Astronomer opens: here it is accepted, and the way back is made.
+resource "aws_vpc_peering_connection_accepter" "astro" {
+  count = var.peering == null ? 0 : 1
+
+  vpc_peering_connection_id = var.peering.connection_id
+  auto_accept               = true
+
+  tags = { Name = "${var.name}-astro" }
+}
+
+resource "aws_route" "astro" {
+  count = var.peering == null ? 0 : 1
+
+  route_table_id            = aws_route_table.this.id
+  destination_cidr_block    = var.peering.astro_cidr
+  vpc_peering_connection_id = aws_vpc_peering_connection_accepter.astro[0].id
+}

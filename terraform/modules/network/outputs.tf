@@ -1,0 +1,10 @@
+output "vpc_id" {
+  description = "The network."
+  value       = aws_vpc.this.id
+}
+
+output "subnet_ids" {
+  description = "A subnet a zone; ready once they have their routes."
+  value       = [for zone in var.availability_zones : aws_subnet.this[zone].id]
+  depends_on  = [aws_route_table_association.this, aws_route.internet, aws_route.astro]
+}

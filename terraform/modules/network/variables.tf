@@ -1,0 +1,68 @@
+variable "name" {
+  description = "Prefix of every name, such as airlock-dev."
+  type        = string
+}
+
+variable "cidr" {
+  description = "Address range of the network, cut into four: one subnet a zone."
+  type        = string
+  default     = "10.42.0.0/20"
+
+  validation {
+    condition = (
+      can(regex("^[0-9.]+/(1[6-9]|2[0-6])$", var.cidr)) &&
+      try(cidrsubnet(var.cidr, 0, 0) == var.cidr, false)
+    )
+    error_message = "cidr is \"${var.cidr}\": its subnets would not fit. Give an IPv4 range of /16 to /26 by its first address, such as 10.42.0.0/20."
+  }
+}
+
+variable "availability_zones" {
+  description = "Two to four zones of the region; RDS wants a subnet in at least two."
+  type        = list(string)
+
+  validation {
+    condition = (
+      length(var.availability_zones) >= 2 && length(var.availability_zones) <= 4 &&
+      length(distinct(var.availability_zones)) == length(var.availability_zones)
+    )
+    error_message = "availability_zones must name two to four different zones of the region, such as [\"eu-west-1a\", \"eu-west-1b\"]."
+  }
+}
+
+variable "internet_access" {
+  description = "Whether the network has a way to and from the internet: only for a STANDARD deployment."
+  type        = bool
+}
+
+variable "peering" {
+  description = "Astronomer's half of the peering: its id and the cluster's address range; null until there is one."
+  type = object({
+    connection_id = string
+    astro_cidr    = string
+  })
+  default = null
+
+  validation {
+    condition     = var.peering == null || can(regex("^pcx-[0-9a-f]+$", var.peering.connection_id))
+    error_message = "peering.connection_id must be the id of a VPC peering connection, such as pcx-0123456789abcdef0."
+  }
+
+  validation {
+    condition = var.peering == null || (
+      can(regex("/(1[2-9]|2[0-8])$", var.peering.astro_cidr)) &&
+      try(cidrsubnet(var.peering.astro_cidr, 0, 0) == var.peering.astro_cidr, false)
+    )
+    error_message = "peering.astro_cidr must be the address range of the Astro cluster, /12 to /28, such as 172.20.0.0/19."
+  }
+
+  # Two ranges overlap when they are the same, cut to the shorter of their prefixes.
+  validation {
+    condition = var.peering == null || try(
+      cidrsubnet("${cidrhost(var.cidr, 0)}/${min(split("/", var.cidr)[1], split("/", var.peering.astro_cidr)[1])}", 0, 0) !=
+      cidrsubnet("${cidrhost(var.peering.astro_cidr, 0)}/${min(split("/", var.cidr)[1], split("/", var.peering.astro_cidr)[1])}", 0, 0),
+      true # a range that is none has its own message
+    )
+    error_message = "peering.astro_cidr overlaps cidr, and AWS cannot peer networks that do: choose another cidr."
+  }
+}

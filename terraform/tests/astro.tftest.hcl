@@ -1,0 +1,140 @@
+mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{}" }
+  }
+}
+
+mock_provider "astro" {
+  mock_resource "astro_workspace" {
+    defaults = { id = "cl0000000000000000000002x" }
+  }
+
+  mock_resource "astro_notification_channel" {
+    defaults = { id = "cl0000000000000000000004x" }
+  }
+
+  mock_resource "astro_deployment" {
+    defaults = {
+      id                = "cl0000000000000000000003x"
+      external_ips      = ["192.0.2.10"]
+      workload_identity = "arn:aws:iam::000000000000:role/AirflowS3Logs-x"
+    }
+  }
+}
+
+variables {
+  name               = "airlock-dev"
+  region             = "eu-west-1"
+  deployment_type    = "STANDARD"
+  runtime_version    = "3.3-8"
+  high_availability  = false
+  hibernation        = { sleep_cron = "0 19 * * *", wake_cron = "0 7 * * 1-5" }
+  worker             = { machine = "A5", min_count = 0, max_count = 2, concurrency = 5 }
+  contact_emails     = ["data-team@example.com"]
+  deadlines          = { market_etl__taskflow_api = { utc = "10:00", days = ["MONDAY"] } }
+  connections_prefix = "airlock-dev/connections"
+  variables_prefix   = "airlock-dev/variables"
+  secret_arns        = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:airlock-dev/connections/*"]
+  secrets_key_arn    = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  report_bucket      = "airlock-dev-reports-123456789012"
+  report_days        = 400
+  xcom_bucket        = "airlock-dev-xcom-123456789012"
+  bucket_arns        = ["arn:aws:s3:::airlock-dev-reports-123456789012"]
+  storage_key_arn    = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000001"
+}
+
+run "dev_sleeps" {
+  command = plan
+
+  module {
+    source = "./modules/astro"
+  }
+
+  assert {
+    condition     = astro_deployment.this.is_development_mode && length(astro_deployment.this.scaling_spec.hibernation_spec.schedules) == 1
+    error_message = "a deployment with a hibernation is in development mode, and has its schedule"
+  }
+}
+
+run "nothing_is_let_through_to_the_database_without_an_address" {
+  command = apply # with mocks: nothing is made
+
+  module {
+    source = "./modules/astro"
+  }
+
+  override_resource {
+    target = astro_deployment.this
+    values = {
+      id                = "cl0000000000000000000003x"
+      external_ips      = []
+      workload_identity = "arn:aws:iam::000000000000:role/AirflowS3Logs-x"
+    }
+  }
+
+  expect_failures = [astro_deployment.this]
+}
+
+run "refuses_standard_with_a_cluster" {
+  command = plan
+
+  module {
+    source = "./modules/astro"
+  }
+
+  variables {
+    cluster_id = "cl0000000000000000000001x"
+  }
+
+  expect_failures = [var.cluster_id]
+}
+
+run "refuses_dedicated_without_a_cluster" {
+  command = plan
+
+  module {
+    source = "./modules/astro"
+  }
+
+  variables {
+    deployment_type = "DEDICATED"
+  }
+
+  expect_failures = [var.cluster_id]
+}
+
+run "refuses_a_malformed_address" {
+  command = plan
+
+  module {
+    source = "./modules/astro"
+  }
+
+  variables {
+    contact_emails = ["data team@example.com"]
+  }
+
+  expect_failures = [var.contact_emails]
+}
+
+run "refuses_to_sleep_and_be_available" {
+  command = plan
+
+  module {
+    source = "./modules/astro"
+  }
+
+  variables {
+    high_availability = true
+  }
+
+  expect_failures = [var.hibernation]
+}

@@ -1,0 +1,104 @@
+mock_provider "aws" {}
+
+variables {
+  name               = "airlock-test"
+  availability_zones = ["eu-west-1a", "eu-west-1b"]
+  internet_access    = true
+}
+
+run "a_subnet_for_each_zone" {
+  command = plan
+
+  module {
+    source = "./modules/network"
+  }
+
+  assert {
+    condition     = join(" ", [for subnet in aws_subnet.this : subnet.cidr_block]) == "10.42.0.0/22 10.42.4.0/22"
+    error_message = "each zone has its quarter of the range"
+  }
+
+  assert {
+    condition     = length(aws_route.internet) == 1 && length(aws_vpc_peering_connection_accepter.astro) == 0
+    error_message = "STANDARD goes over the internet, and over no peering"
+  }
+}
+
+run "private_behind_a_peering" {
+  command = plan
+
+  module {
+    source = "./modules/network"
+  }
+
+  variables {
+    internet_access = false
+    peering         = { connection_id = "pcx-0123456789abcdef0", astro_cidr = "172.20.0.0/19" }
+  }
+
+  assert {
+    condition     = length(aws_internet_gateway.this) == 0 && length(aws_route.internet) == 0
+    error_message = "a private network has no way to the internet"
+  }
+
+  assert {
+    condition     = aws_route.astro[0].destination_cidr_block == "172.20.0.0/19"
+    error_message = "the way back to Astro's cluster is made"
+  }
+}
+
+run "refuses_a_range_too_small" {
+  command = plan
+
+  module {
+    source = "./modules/network"
+  }
+
+  variables {
+    cidr = "10.42.0.0/27"
+  }
+
+  expect_failures = [var.cidr]
+}
+
+run "refuses_a_range_that_does_not_begin_where_it_says" {
+  command = plan
+
+  module {
+    source = "./modules/network"
+  }
+
+  variables {
+    cidr = "10.42.1.0/20"
+  }
+
+  expect_failures = [var.cidr]
+}
+
+run "refuses_one_zone" {
+  command = plan
+
+  module {
+    source = "./modules/network"
+  }
+
+  variables {
+    availability_zones = ["eu-west-1a", "eu-west-1a"]
+  }
+
+  expect_failures = [var.availability_zones]
+}
+
+run "refuses_a_peering_with_an_overlapping_range" {
+  command = plan
+
+  module {
+    source = "./modules/network"
+  }
+
+  variables {
+    peering = { connection_id = "pcx-0123456789abcdef0", astro_cidr = "10.40.0.0/14" }
+  }
+
+  expect_failures = [var.peering]
+}

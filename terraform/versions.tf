@@ -1,0 +1,15 @@
+# No infrastructure: only for `terraform test`, which needs to know whose `aws` and `astro` the files in tests/ mock.
+terraform {
+  required_version = ">= 1.11"
+
+  required_providers {
+    astro = {
+      source  = "astronomer/astro"
+      version = "~> 1.5.2"
+    }
+    aws = {
+      source  = "hashicorp/aws"
+      version = "~> 5.100"
+    }
+  }
+}

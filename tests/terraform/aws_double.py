@@ -1,0 +1,129 @@
+"""AWS as moto plays it, in this process, so that a test can look behind the API and make a call fail.
+
+Limits: nothing is built, no policy is enforced, nobody connects to a database. What the real AWS provider sends is
+taken and given back; waiting for a database takes as long as the provider polls.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import boto3
+import requests
+from botocore.exceptions import ClientError
+from moto.backends import get_backend
+from moto.iam.access_control import PermissionResult
+from moto.rds.exceptions import RDSClientError
+from moto.rds.models import DBInstance, DBParameterGroup, RDSBackend
+from moto.s3.models import FakeBucket
+from moto.server import ThreadedMotoServer
+
+REGION = "eu-west-1"
+ACCOUNT = "123456789012"
+
+
+@dataclass
+class AwsDouble:
+    """The stand-in's address, and what a test does behind Terraform's back."""
+
+    url: str
+    failing: set[str] = field(default_factory=set)
+    """Names of RDSBackend's methods, such as create_db_instance, whose next call fails."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Give the environment variables with which Terraform, boto3 and Airflow find it."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+        }
+
+    def client(self, service: str) -> Any:
+        """Give a client of one service."""
+        return boto3.client(
+            service, endpoint_url=self.url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"
+        )
+
+    def database_password(self, name: str) -> str:
+        """Give the password that a database was last given, which no API of AWS tells."""
+        return str(get_backend("rds")[ACCOUNT][REGION].databases[name].master_user_password)
+
+    def secret(self, name: str) -> str | None:
+        """Give a secret's value, None where there is none."""
+        try:
+            return str(self.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ResourceNotFoundException":
+                return None
+            raise
+
+
+@contextmanager
+def aws_double() -> Iterator[AwsDouble]:
+    """Serve an empty AWS on a free port until the block ends."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    double = AwsDouble(f"http://{host}:{port}")
+    with _repaired(), _failing(double):
+        try:
+            yield double
+        finally:
+            requests.post(f"{double.url}/moto-api/reset", timeout=30)
+            server.stop()
+
+
+@contextmanager
+def _repaired() -> Iterator[None]:
+    """Fill gaps of moto: two let the provider see a change in every plan, one denies all that needs TLS."""
+    update = DBParameterGroup.update_parameters
+    init = DBInstance.__init__
+    get_permission = FakeBucket.get_permission
+
+    def update_parameters(self: Any, new: Any) -> None:
+        update(self, new)
+        for parameter in self.parameters.values():
+            parameter.setdefault("Source", "user")
+
+    def with_performance_insights(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        self.performance_insights_enabled = kwargs.get("enable_performance_insights", False)
+        self.performance_insights_kms_key_id = kwargs.get("performance_insights_kms_key_id")
+        self.performance_insights_retention_period = kwargs.get("performance_insights_retention_period")
+
+    def permission(self: Any, action: str, resource: str) -> PermissionResult:
+        """Moto reads policies without their conditions, and speaks no TLS."""
+        if self.policy and b"aws:SecureTransport" in self.policy:
+            return PermissionResult.NEUTRAL
+        return get_permission(self, action, resource)
+
+    with (
+        patch.object(FakeBucket, "get_permission", permission),
+        patch.object(DBParameterGroup, "update_parameters", update_parameters),
+        patch.object(DBInstance, "__init__", with_performance_insights),
+    ):
+        yield
+
+
+@contextmanager
+def _failing(double: AwsDouble) -> Iterator[None]:
+    """Let calls fail that a test names in `failing`, each once."""
+
+    def once(name: str) -> Any:
+        real = getattr(RDSBackend, name)
+
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if name in double.failing:
+                double.failing.remove(name)
+                raise RDSClientError("InvalidParameterCombination", f"{name} fails, as the test asked")
+            return real(self, *args, **kwargs)
+
+        return patch.object(RDSBackend, name, call)
+
+    with once("create_db_instance"), once("modify_db_instance"):
+        yield

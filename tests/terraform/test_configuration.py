@@ -1,0 +1,73 @@
+"""What can be known of terraform/ without applying it: it is valid, its guards hold, its scanner is content."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local.postgres import PROGRAMS
+from scripts import bootstrap
+from tests.terraform.astro_double.running import AstroDouble
+from tests.terraform.conftest import Terraform, copy_of_terraform
+
+FOLDERS = sorted(
+    path.parent.relative_to(bootstrap.ROOT / "terraform")
+    for path in (bootstrap.ROOT / "terraform").glob("**/versions.tf")
+    if path.parent != bootstrap.ROOT / "terraform"
+)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of_terraform(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=str)
+def test_is_valid(folder: Path, checkout: Path, terraform: Terraform, astro: AstroDouble) -> None:
+    terraform = terraform.within(astro.environment)
+    here = f"-chdir={checkout / 'terraform' / folder}"
+
+    terraform.run("terraform", here, "init", "-backend=false")
+    terraform.run("terraform", here, "validate")
+
+
+def test_modules_do_and_refuse_what_their_tests_say(checkout: Path, terraform: Terraform, astro: AstroDouble) -> None:
+    terraform = terraform.within(astro.environment)
+    here = f"-chdir={checkout / 'terraform'}"
+
+    terraform.run("terraform", here, "init")
+    said = terraform.run("terraform", here, "test")
+
+    assert "0 failed" in said
+
+
+def test_every_module_says_what_goes_in_and_out() -> None:
+    for folder in FOLDERS:
+        if folder.parts[0] != "modules":
+            continue
+        module = bootstrap.ROOT / "terraform" / folder
+        readme = (module / "README.md").read_text()
+        for kind in ("variable", "output"):
+            for line in (module / f"{kind}s.tf").read_text().splitlines():
+                if line.startswith(f"{kind} "):
+                    assert f"`{line.split(chr(34))[1]}`" in readme, f"{folder}/README.md: {line}"
+
+
+def test_the_database_is_the_one_that_make_demo_runs() -> None:
+    bound = (bootstrap.ROOT / "terraform" / "modules" / "database" / "variables.tf").read_text()
+    declared = re.search(r'variable "engine_version".*?default\s+= "(\d+)"', bound, re.DOTALL)
+    said = subprocess.run([PROGRAMS / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+
+    assert declared
+    assert f"(PostgreSQL) {declared[1]}." in said
+
+
+def test_checkov_finds_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pre_commit", "run", "checkov", "--hook-stage", "manual", "--all-files"],
+        cwd=bootstrap.ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout
