@@ -1,6 +1,7 @@
 """Terraform for one environment, and what has to be right before it starts.
 
-`plan|apply|destroy ENVIRONMENT [terraform's arguments]`; `bootstrap REGION` makes what an account needs once. Standard library only: a workflow needs nothing installed for it.
+`plan|apply|destroy ENVIRONMENT [arguments of terraform]`; `bootstrap REGION` makes what an account needs once. Standard
+library only: a workflow needs nothing installed for it.
 """
 
 from __future__ import annotations
@@ -24,15 +25,17 @@ def main(arguments: Sequence[str]) -> NoReturn:
     if len(arguments) < 2:
         sys.exit(USAGE)
     action, of, *further = arguments
+    if action not in (*ACTIONS, "bootstrap"):
+        sys.exit(USAGE)
     if shutil.which("terraform") is None:
         wanted = (TERRAFORM / ".terraform-version").read_text().strip()
         stop(f"terraform is not installed: get {wanted} from https://developer.hashicorp.com/terraform/install")
     if action == "bootstrap":
+        if not of:
+            stop("in which AWS region? write REGION=eu-west-1, or another")
         folder = TERRAFORM / "bootstrap"
         initialise(folder)
         become_terraform(folder, ["apply", f"-var=region={of}", *further])
-    if action not in ACTIONS:
-        sys.exit(USAGE)
     folder = environment_folder(of)
     if not os.environ.get("ASTRO_API_TOKEN"):
         if "-refresh=false" not in further:

@@ -58,6 +58,7 @@ NEEDED = (
     "dags/market_etl__traditional.py",
     "dags/market_etl__taskflow_api.py",
     "include/market_etl__taskflow_api__helpers.py",
+    "include/warehouse/rds-ca.crt",
     "include/sql/market/publish_day.sql",
     "include/warehouse/migrations/script.py.mako",
     "include/warehouse/migrations/versions/0001_roles_and_market.sql",

@@ -63,7 +63,9 @@ def _point(height: float, mark: tuple[str, str]) -> dict[str, Any]:
 
 def _chart(kind: str, width: int, height: int, **options: Any) -> Any:
     import pygal  # type: ignore[import-untyped]
+    from pygal.etree import etree  # type: ignore[import-untyped]
 
+    etree.to_etree()  # with lxml, where something else has brought it, the drawing would name one namespace more
     unseen = dict.fromkeys(("show_legend", "show_x_labels", "show_y_labels"), False)
     bare = {"js": [], "css": [], "no_prefix": True, "disable_xml_declaration": True}
     return getattr(pygal, kind)(width=width, height=height, margin=0, range=(0, 1), **unseen, **bare, **options)
