@@ -4,6 +4,7 @@ Limits: nothing is built, no policy is enforced, nobody connects to a database. 
 taken and given back; waiting for a database takes as long as the provider polls.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class AwsDouble:
 
     def database_password(self, name: str) -> str:
         """Give the password that a database was last given, which no API of AWS tells."""
-        return str(get_backend("rds")[ACCOUNT][REGION].databases[name].master_user_password)
+        return str(get_backend("rds")[ACCOUNT][REGION].databases[name]._master_user_password)
 
     def secret(self, name: str) -> str | None:
         """Give a secret's value, None where there is none."""
@@ -66,6 +67,7 @@ class AwsDouble:
 @contextmanager
 def aws_double() -> Iterator[AwsDouble]:
     """Serve an empty AWS on a free port until the block ends."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
