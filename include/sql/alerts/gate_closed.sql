@@ -6,8 +6,8 @@ WHERE
     AND run_id = %(run_id)s
     AND verdict = 'failed'
     AND started_at = (
-        SELECT max(started_at)
-        FROM quality.validation
-        WHERE dag_id = %(dag_id)s AND run_id = %(run_id)s
+        SELECT max(latest.started_at)
+        FROM quality.validation AS latest
+        WHERE latest.dag_id = %(dag_id)s AND latest.run_id = %(run_id)s
     )
-LIMIT 1
+LIMIT 1 -- noqa: AM09

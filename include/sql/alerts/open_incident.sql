@@ -1,9 +1,9 @@
 INSERT INTO quality.incident (subject, kind, day, message)
 SELECT
-    %(subject)s,
-    %(kind)s,
-    %(day)s,
-    %(message)s
+    %(subject)s AS subject,
+    %(kind)s AS kind,
+    %(day)s AS day,
+    %(message)s AS message
 WHERE
     -- A day that is missing because its gate closed: that was told.
     %(kind)s <> 'late'

@@ -11,7 +11,7 @@ WHERE
     AND incident.kind IN ('gate', 'late')
     AND NOT EXISTS (
         SELECT 1
-        FROM unnest(%(objects)s::text []) AS published (object)
+        FROM unnest(%(objects)s::text[]) AS published (object)
         WHERE NOT EXISTS (
             SELECT 1
             FROM warehouse.publication

@@ -4,6 +4,6 @@ SELECT
     max(day) FILTER (WHERE is_current) AS latest,
     coalesce(bool_or(is_current AND (day = %(day)s OR (scope = 'object' AND day > %(day)s))), false) AS arrived
 FROM warehouse.publication
-WHERE object = ANY(%(objects)s)
+WHERE object = any(%(objects)s)
 GROUP BY object
 ORDER BY object

@@ -4,7 +4,7 @@ SELECT
     null::timestamptz AS loaded_at,
     query.*
 FROM (
-{query}
+    {query}
 ) AS query WITH NO DATA;
 
 COMMENT ON TABLE {table} IS 'What each run''s query gave, by batch; readers see the published one.';

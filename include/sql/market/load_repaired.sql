@@ -4,13 +4,13 @@ WITH repaired AS (
         quarantined.id,
         staged.*
     FROM quality.quarantine AS quarantined
-    CROSS JOIN LATERAL
-        jsonb_populate_record(null::market_staging.transformed_market_data, quarantined.repaired) AS staged
+    CROSS JOIN
+        LATERAL jsonb_populate_record(null::market_staging.transformed_market_data, quarantined.repaired) AS staged
     WHERE
         quarantined.asset = 'market_staging.transformed_market_data'
         AND quarantined.day = %(market_date)s
         AND quarantined.repaired IS NOT null
-    ORDER BY staged.ticker, quarantined.id DESC
+    ORDER BY staged.ticker ASC, quarantined.id DESC
 ),
 
 loaded AS (

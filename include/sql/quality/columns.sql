@@ -1,6 +1,6 @@
 -- The columns of tables in their order, which jsonb does not keep.
 SELECT attribute.attname AS name
-FROM unnest(%(tables)s::text []) AS wanted (name)
+FROM unnest(%(tables)s::text[]) AS wanted (name)
 INNER JOIN pg_namespace AS namespace ON namespace.nspname = split_part(wanted.name, '.', 1)
 INNER JOIN pg_class AS relation
     ON namespace.oid = relation.relnamespace AND relation.relname = split_part(wanted.name, '.', 2)

@@ -2,8 +2,8 @@
 SELECT
     shown.day,
     shown.published_at
-FROM unnest(%(objects)s::text []) AS wanted (object)
-CROSS JOIN LATERAL (
+FROM unnest(%(objects)s::text[]) AS wanted (object)
+INNER JOIN LATERAL (
     SELECT
         publication.day,
         publication.published_at
@@ -11,5 +11,5 @@ CROSS JOIN LATERAL (
     WHERE publication.object = wanted.object AND publication.is_current
     ORDER BY publication.day DESC
     LIMIT 1
-) AS shown
+) AS shown ON true
 ORDER BY shown.day, shown.published_at

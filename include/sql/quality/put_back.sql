@@ -9,5 +9,5 @@ SELECT (jsonb_populate_record(NULL::{table}, kept_out.row_data)).*
 FROM kept_out
 WHERE
     kept_out.quarantined_at > coalesce(
-        (SELECT max(loaded_at) FROM {table} WHERE batch_id = %(batch_id)s), '-infinity'
+        (SELECT max(staged.loaded_at) FROM {table} AS staged WHERE staged.batch_id = %(batch_id)s), '-infinity'
     )

@@ -14,7 +14,7 @@ INNER JOIN warehouse.publication AS earlier
         AND shown.batch_id <> earlier.batch_id
         AND (
             coalesce(shown.restores, shown.id) > earlier.id
-            OR (earlier.day = %(day)s AND earlier.day <> shown.day)
+            OR (earlier.day = %(day)s AND shown.day <> earlier.day)
         )
 WHERE
     shown.object = %(object)s

@@ -59,14 +59,15 @@ CREATE TABLE quality.quarantine (
     run_id text NOT NULL,
     quarantined_at timestamptz NOT NULL DEFAULT now(),
     row_data jsonb NOT NULL,
-    rules text [] NOT NULL,
+    rules text[] NOT NULL,
     repaired jsonb CHECK (jsonb_typeof(repaired) = 'object'),
     returned_in uuid
 );
 COMMENT ON TABLE quality.quarantine IS 'Rows that were kept out of a batch whose others were published.';
 COMMENT ON COLUMN quality.quarantine.row_data IS 'the row as it was staged';
 COMMENT ON COLUMN quality.quarantine.rules IS 'the expectations that it broke';
-COMMENT ON COLUMN quality.quarantine.repaired IS 'the row as it should be; the next run of the day loads it in its place';
+COMMENT ON COLUMN quality.quarantine.repaired IS
+'the row as it should be; the next run of the day loads it in its place';
 COMMENT ON COLUMN quality.quarantine.returned_in IS 'the batch in which the repaired row was loaded';
 CREATE INDEX quarantine_batch ON quality.quarantine (batch_id);
 CREATE INDEX quarantine_day ON quality.quarantine (asset, day);
