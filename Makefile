@@ -12,7 +12,10 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONSTARTUP
 # Everything that running makes stays in the clone.
 export PIP_CACHE_DIR = $(CURDIR)/.airlock/cache/pip
 export PRE_COMMIT_HOME = $(CURDIR)/.airlock/cache/pre-commit
+export PREK_HOME = $(CURDIR)/.airlock/cache/prek
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.airlock/cache/virtualenv
+# prek installs its tools with uv: unless there is one, the one that installed .venv, not a download.
+export PATH := $(PATH):$(CURDIR)/.airlock/uv/lib/bin:$(CURDIR)/.airlock/uv/venv/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up down sql test test-fast test-infra lint bench quality-diff requirements \
@@ -40,14 +43,14 @@ sql: install ## ask the local warehouse, as the reader (ROLE=app: as the DAGs): 
 test: install ## the whole test suite
 	@.venv/bin/python -m pytest
 
-test-fast: install ## without the tests that take a minute or more
-	@.venv/bin/python -m pytest -m "not e2e and not infra"
+test-fast: install ## without the tests that take half a minute or more
+	@.venv/bin/python -m pytest -m "not e2e and not infra and not linters"
 
 test-infra: install ## dev and prod in full on a stand-in of AWS (half an hour)
 	@.venv/bin/python -m pytest tests/terraform -m ""
 
 lint: install ## every check that a change gets
-	@.venv/bin/python -m pre_commit run --all-files
+	@.venv/bin/python -m prek run --all-files
 
 bench: install ## the side-by-side measurements
 	@exec .venv/bin/python -m benchmarks.view_refresh

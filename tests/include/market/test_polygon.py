@@ -22,7 +22,7 @@ from include.market.flatten import flatten
 from include.market.polygon import PolygonClient
 
 DAY = date(2023, 8, 1)
-KEY = "s3cret-Key_0123456789"
+KEY = "s3cret-Key_0123456789"  # gitleaks:allow (made up)
 SUMMARY = (
     b'{"status":"OK","from":"2023-08-01","symbol":"AAPL","open":196.235,"high":196.73,"low":195.28,'
     b'"close":195.605,"volume":35281426.0,"afterHours":195.3,"preMarket":196.35}'
