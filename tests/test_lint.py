@@ -235,7 +235,7 @@ def test_the_runner_is_pinned_exactly_and_no_tool_has_two_versions(hooks: list[d
     assert [str(pin) for pin in pins(hooks) if locked.get(pin.name, "") not in ("", str(pin.specifier)[2:])] == []
 
 
-def test_pre_commit_has_nothing_to_remark(environment: dict[str, str]) -> None:
+def test_pre_commit_takes_the_file(environment: dict[str, str]) -> None:
     done = run([sys.executable, "-m", "pre_commit", "validate-config", CONFIG], ROOT, environment)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -278,6 +278,7 @@ def test_a_commit_is_refused_once_pre_commit_is_installed(
         run(["git", "add", "notes.txt"], clone, environment)
         done = run(["git", "commit", "--message", "one"], clone, environment)
         assert bool(done.returncode) is refused, done.stdout
+        assert "WARNING" not in done.stdout, "pre-commit does not know a key that prek knows"
 
 
 @pytest.mark.linters
