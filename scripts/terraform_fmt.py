@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 
+from scripts.infrastructure import environ
+
 
 def main() -> int:
     """Run terraform fmt and give its exit status."""
     terraform = shutil.which("terraform")
     if terraform:
-        return subprocess.run([terraform, "fmt", "-check", "-recursive", "-diff", "terraform"], check=False).returncode
+        command = [terraform, "fmt", "-check", "-recursive", "-diff", "terraform"]
+        return subprocess.run(command, env=environ(), check=False).returncode
     if os.environ.get("CI"):
         print("terraform is not installed: install it before make lint, since CI checks everything")
         return 1

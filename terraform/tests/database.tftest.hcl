@@ -33,7 +33,7 @@ variables {
   subnet_ids            = ["subnet-a", "subnet-b"]
   publicly_accessible   = false
   client_cidrs          = ["172.20.0.0/19"]
-  admin_password        = "only-for-a-plan"
+  admin_password        = "mocked"
   password_version      = 1
   alarm_emails          = ["data-team@example.com"]
 }

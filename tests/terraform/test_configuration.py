@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from local.postgres import PROGRAMS
 from scripts import bootstrap
@@ -72,3 +74,20 @@ def test_checkov_finds_nothing() -> None:
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout
+
+
+def test_every_folder_asks_for_the_same_versions() -> None:
+    asked: dict[str, set[str]] = {}
+    for folder in FOLDERS:
+        text = (bootstrap.ROOT / "terraform" / folder / "versions.tf").read_text()
+        for name, version in re.findall(r'(required_version|source) += "([^"]+)"', text):
+            if name == "required_version":
+                asked.setdefault("terraform", set()).add(version)
+            else:
+                bound = re.search(rf'source += "{version}"\s+version = "([^"]+)"', text)
+                assert bound, folder
+                asked.setdefault(version, set()).add(bound[1])
+
+    assert {name: len(versions) for name, versions in asked.items()} == dict.fromkeys(asked, 1)
+    wanted = (bootstrap.ROOT / "terraform" / ".terraform-version").read_text().strip()
+    assert Version(wanted) in SpecifierSet(asked["terraform"].pop())
