@@ -31,24 +31,25 @@ mock_provider "astro" {
 }
 
 variables {
-  name               = "airlock-dev"
-  region             = "eu-west-1"
-  deployment_type    = "STANDARD"
-  runtime_version    = "3.3-8"
-  high_availability  = false
-  hibernation        = { sleep_cron = "0 19 * * *", wake_cron = "0 7 * * 1-5" }
-  worker             = { machine = "A5", min_count = 0, max_count = 2, concurrency = 5 }
-  contact_emails     = ["data-team@example.com"]
-  deadlines          = { market_etl__taskflow_api = { utc = "10:00", days = ["MONDAY"] } }
-  connections_prefix = "airlock-dev/connections"
-  variables_prefix   = "airlock-dev/variables"
-  secret_arns        = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:airlock-dev/connections/*"]
-  secrets_key_arn    = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
-  report_bucket      = "airlock-dev-reports-123456789012"
-  report_days        = 400
-  xcom_bucket        = "airlock-dev-xcom-123456789012"
-  bucket_arns        = ["arn:aws:s3:::airlock-dev-reports-123456789012"]
-  storage_key_arn    = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000001"
+  name                     = "airlock-dev"
+  region                   = "eu-west-1"
+  deployment_type          = "STANDARD"
+  runtime_version          = "3.3-8"
+  high_availability        = false
+  hibernation              = { sleep_cron = "0 19 * * *", wake_cron = "0 7 * * 1-5" }
+  worker                   = { machine = "A5", min_count = 0, max_count = 2, concurrency = 5 }
+  contact_emails           = ["data-team@example.com"]
+  deadlines                = { market_etl__taskflow_api = { utc = "10:00", days = ["MONDAY"] } }
+  connections_prefix       = "airlock-dev/connections"
+  variables_prefix         = "airlock-dev/variables"
+  secret_arns              = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:airlock-dev/connections/*"]
+  secrets_key_arn          = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
+  report_bucket            = "airlock-dev-reports-123456789012"
+  report_days              = 400
+  xcom_bucket              = "airlock-dev-xcom-123456789012"
+  bucket_arns              = ["arn:aws:s3:::airlock-dev-reports-123456789012"]
+  permissions_boundary_arn = "arn:aws:iam::123456789012:policy/airlock-dev-airflow-boundary"
+  storage_key_arn          = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000001"
 }
 
 run "dev_sleeps" {
@@ -62,6 +63,69 @@ run "dev_sleeps" {
     condition     = astro_deployment.this.is_development_mode && length(astro_deployment.this.scaling_spec.hibernation_spec.schedules) == 1
     error_message = "a deployment with a hibernation is in development mode, and has its schedule"
   }
+}
+
+run "failed_and_late_dags_are_told" {
+  command = plan
+
+  module {
+    source = "./modules/astro"
+  }
+
+  assert {
+    condition     = { for key, alert in astro_alerts.this.alerts : key => alert.type } == { failed = "DAG_FAILURE", market_etl__taskflow_api_late = "DAG_TIMELINESS" }
+    error_message = "one alert for failures, one for each deadline"
+  }
+
+  assert {
+    condition     = astro_notification_channel.email.definition.recipients == toset(["data-team@example.com"])
+    error_message = "they are told by mail"
+  }
+}
+
+run "only_the_workflows_deploy" {
+  command = plan
+
+  module {
+    source = "./modules/astro"
+  }
+
+  assert {
+    condition     = astro_deployment.this.is_cicd_enforced && astro_workspace.this.cicd_enforced_default && astro_deployment.this.is_dag_deploy_enabled
+    error_message = "CI/CD is enforced, and DAGs can be deployed alone"
+  }
+}
+
+run "airflow_reads_its_secrets_and_writes_its_buckets" {
+  command = plan
+
+  module {
+    source = "./modules/astro"
+  }
+
+  assert {
+    condition     = alltrue([for statement in data.aws_iam_policy_document.airflow.statement : !contains(statement.resources, "*")])
+    error_message = "Airflow's role names what it may touch"
+  }
+
+  assert {
+    condition     = aws_iam_role.airflow.permissions_boundary == "arn:aws:iam::123456789012:policy/airlock-dev-airflow-boundary"
+    error_message = "it is bound, whoever writes it"
+  }
+}
+
+run "refuses_a_time_and_a_day_that_are_none" {
+  command = plan
+
+  module {
+    source = "./modules/astro"
+  }
+
+  variables {
+    deadlines = { market_etl__taskflow_api = { utc = "25:99", days = ["FRIYAY"] } }
+  }
+
+  expect_failures = [var.deadlines]
 }
 
 run "nothing_is_let_through_to_the_database_without_an_address" {

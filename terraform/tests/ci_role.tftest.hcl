@@ -18,6 +18,7 @@ variables {
   region          = "eu-west-1"
   repository      = "example/airlock"
   state_key       = "dev/terraform.tfstate"
+  storage_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000001"
   secrets_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
 }
 
@@ -37,6 +38,103 @@ run "each_role_trusts_one_environment_of_one_repository" {
       deploy = ["repo:example/airlock:environment:dev"]
     }
     error_message = "a job of another repository, or outside its environment, gets no role"
+  }
+}
+
+run "a_token_must_be_meant_for_aws" {
+  command = plan
+
+  module {
+    source = "./modules/ci_role"
+  }
+
+  assert {
+    condition = alltrue([for trust in data.aws_iam_policy_document.trust : contains(
+      [for condition in trust.statement[0].condition : "${condition.test} ${condition.variable} ${join(",", condition.values)}"],
+      "StringEquals token.actions.githubusercontent.com:aud sts.amazonaws.com"
+    )])
+    error_message = "a token that GitHub made for somebody else opens nothing"
+  }
+}
+
+run "a_plan_reads_its_state_and_changes_nothing" {
+  command = plan
+
+  module {
+    source = "./modules/ci_role"
+  }
+
+  assert {
+    condition     = { for role, each in local.roles : role => length(each.policies) } == { plan = 1, drift = 2, deploy = 4 }
+    error_message = "the plan has the state only, drift reads, deploy writes"
+  }
+
+  assert {
+    condition = toset(flatten([for statement in data.aws_iam_policy_document.state_read.statement : statement.actions])) == toset([
+      "kms:Decrypt", "s3:GetObject", "s3:ListBucket", "secretsmanager:GetRandomPassword", "secretsmanager:GetSecretValue",
+      "ssm:GetParametersByPath",
+    ])
+    error_message = "a pull request's plan may do no more than this"
+  }
+
+  assert {
+    condition = alltrue([
+      for statement in data.aws_iam_policy_document.state_read.statement :
+      endswith(one(statement.resources), ":secret:airlock-dev/placeholder-*")
+      if contains(statement.actions, "secretsmanager:GetSecretValue")
+    ])
+    error_message = "the one secret that a plan may read holds nothing"
+  }
+
+  assert {
+    condition = alltrue([
+      for action in flatten([for statement in data.aws_iam_policy_document.read.statement : statement.actions]) :
+      can(regex(":(Describe|Get|List|Decrypt)", action))
+    ])
+    error_message = "drift changes nothing"
+  }
+}
+
+run "a_deploy_writes_one_role_within_its_boundary" {
+  command = plan
+
+  module {
+    source = "./modules/ci_role"
+  }
+
+  assert {
+    condition = alltrue([
+      for statement in data.aws_iam_policy_document.write.statement :
+      alltrue([for arn in statement.resources : endswith(arn, ":role/airlock-dev-airflow") || strcontains(arn, "aws-service-role")])
+      if anytrue([for action in statement.actions : startswith(action, "iam:")])
+    ])
+    error_message = "of roles, a deploy writes Airflow's only"
+  }
+
+  assert {
+    condition = alltrue([
+      for statement in data.aws_iam_policy_document.write.statement :
+      anytrue([for condition in statement.condition : condition.variable == "iam:PermissionsBoundary"])
+      if contains(statement.actions, "iam:PutRolePolicy") || contains(statement.actions, "iam:CreateRole")
+    ])
+    error_message = "and only within the boundary"
+  }
+}
+
+run "takes_a_repository_with_githubs_ids" {
+  command = plan
+
+  module {
+    source = "./modules/ci_role"
+  }
+
+  variables {
+    repository = "example@1/airlock@2"
+  }
+
+  assert {
+    condition     = strcontains(jsonencode(data.aws_iam_policy_document.trust["deploy"].statement), "repo:example@1/airlock@2:environment:dev\"")
+    error_message = "a repository's ids are part of the subject"
   }
 }
 

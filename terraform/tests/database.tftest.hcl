@@ -26,6 +26,8 @@ variables {
   instance_class        = "db.m7g.large"
   storage_gb            = 100
   max_storage_gb        = 500
+  database_name         = "warehouse"
+  admin                 = "airlock_admin"
   multi_az              = true
   backup_retention_days = 14
   deletion_protection   = true
@@ -72,6 +74,25 @@ run "prod_is_private_encrypted_doubled_and_kept" {
   assert {
     condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : contains(alarm.alarm_actions, aws_sns_topic.alarms.arn)]) && length(aws_cloudwatch_metric_alarm.this) == 3
     error_message = "storage, CPU and connections are told to the topic"
+  }
+
+  assert {
+    condition = { for key, alarm in aws_cloudwatch_metric_alarm.this : key => "${alarm.comparison_operator} ${alarm.threshold}" } == {
+      connections = "GreaterThanThreshold 80"
+      cpu         = "GreaterThanThreshold 80"
+      storage     = "LessThanThreshold 5368709120" # bytes: a twentieth of 100 GB
+    }
+    error_message = "the alarms go off at these"
+  }
+
+  assert {
+    condition     = contains(flatten([for statement in data.aws_iam_policy_document.key.statement : [for principal in statement.principals : tolist(principal.identifiers)]]), "cloudwatch.amazonaws.com")
+    error_message = "alarms may use the topic's key"
+  }
+
+  assert {
+    condition     = alltrue([for group in aws_cloudwatch_log_group.this : group.retention_in_days == 30])
+    error_message = "logs are kept for a month, and not for ever"
   }
 
   assert {

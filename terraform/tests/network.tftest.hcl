@@ -2,6 +2,7 @@ mock_provider "aws" {}
 
 variables {
   name               = "airlock-test"
+  cidr               = "10.42.0.0/20"
   availability_zones = ["eu-west-1a", "eu-west-1b"]
   internet_access    = true
 }
@@ -14,8 +15,8 @@ run "a_subnet_for_each_zone" {
   }
 
   assert {
-    condition     = join(" ", [for subnet in aws_subnet.this : subnet.cidr_block]) == "10.42.0.0/22 10.42.4.0/22"
-    error_message = "each zone has its quarter of the range"
+    condition     = join(" ", [for subnet in aws_subnet.this : subnet.cidr_block]) == "10.42.0.0/23 10.42.2.0/23"
+    error_message = "each zone has its eighth of the range, by its letter"
   }
 
   assert {
@@ -55,7 +56,7 @@ run "refuses_a_range_too_small" {
   }
 
   variables {
-    cidr = "10.42.0.0/27"
+    cidr = "10.42.0.0/26"
   }
 
   expect_failures = [var.cidr]
@@ -70,6 +71,37 @@ run "refuses_a_range_that_does_not_begin_where_it_says" {
 
   variables {
     cidr = "10.42.1.0/20"
+  }
+
+  expect_failures = [var.cidr]
+}
+
+run "the_order_of_zones_moves_nothing" {
+  command = plan
+
+  module {
+    source = "./modules/network"
+  }
+
+  variables {
+    availability_zones = ["eu-west-1c", "eu-west-1b"]
+  }
+
+  assert {
+    condition     = aws_subnet.this["eu-west-1b"].cidr_block == "10.42.2.0/23" && aws_subnet.this["eu-west-1c"].cidr_block == "10.42.4.0/23"
+    error_message = "a zone's subnet depends on its letter only"
+  }
+}
+
+run "refuses_public_addresses" {
+  command = plan
+
+  module {
+    source = "./modules/network"
+  }
+
+  variables {
+    cidr = "8.8.0.0/16"
   }
 
   expect_failures = [var.cidr]

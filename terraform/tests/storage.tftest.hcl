@@ -36,6 +36,26 @@ run "every_bucket_is_private_encrypted_and_emptied_in_time" {
   }
 
   assert {
+    condition = { for key, each in aws_s3_bucket_server_side_encryption_configuration.this : key => one(one(each.rule).apply_server_side_encryption_by_default).sse_algorithm } == {
+      access-logs = "AES256", reports = "aws:kms", xcom = "aws:kms"
+    }
+    error_message = "data is encrypted with a key of its own"
+  }
+
+  assert {
+    condition = alltrue([for policy in data.aws_iam_policy_document.bucket :
+      policy.statement[0].effect == "Deny" && policy.statement[0].actions == toset(["s3:*"]) &&
+      one(policy.statement[0].condition).variable == "aws:SecureTransport"
+    ])
+    error_message = "without TLS, everything is denied"
+  }
+
+  assert {
+    condition     = length(data.aws_iam_policy_document.bucket["access-logs"].statement) == 2
+    error_message = "S3 may deliver its logs"
+  }
+
+  assert {
     condition     = join(" ", keys(aws_s3_bucket_versioning.this)) == "reports"
     error_message = "reports are versioned"
   }

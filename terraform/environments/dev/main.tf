@@ -1,7 +1,7 @@
 # What dev is: this file wires the modules, and every number that is dev's own stands here or in variables.tf.
 locals {
   environment = "dev"
-  name        = "airlock-dev"
+  name        = "airlock-${local.environment}"
   state_key   = "dev/terraform.tfstate" # as in versions.tf, where a backend takes no reference
 
   standard      = var.deployment_type == "STANDARD"
@@ -31,6 +31,7 @@ module "database" {
   multi_az              = false
   backup_retention_days = var.database_backup_retention_days
   deletion_protection   = var.database_deletion_protection
+  unprotect             = var.unprotect_database
 
   vpc_id              = module.network.vpc_id
   subnet_ids          = module.network.subnet_ids
@@ -60,7 +61,7 @@ module "storage" {
   source = "../../modules/storage"
 
   name          = local.name
-  protected     = false
+  protected     = var.database_deletion_protection
   access_logged = false
   report_days   = local.report_days
 }
@@ -89,6 +90,8 @@ module "astro" {
   xcom_bucket        = module.storage.xcom_bucket
   bucket_arns        = module.storage.bucket_arns
   storage_key_arn    = module.storage.key_arn
+
+  permissions_boundary_arn = module.ci_role.airflow_boundary_arn
 }
 
 module "ci_role" {
@@ -100,4 +103,5 @@ module "ci_role" {
   repository      = var.repository
   state_key       = local.state_key
   secrets_key_arn = module.secrets.key_arn
+  storage_key_arn = module.storage.key_arn
 }

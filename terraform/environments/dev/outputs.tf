@@ -32,3 +32,8 @@ output "region" {
   description = "For AWS_REGION of the environments in GitHub."
   value       = var.region
 }
+
+output "network" {
+  description = "For Astronomer, to open a peering with it."
+  value       = merge({ region = var.region, cidr = var.network_cidr }, module.network.peer)
+}

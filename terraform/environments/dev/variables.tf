@@ -5,8 +5,13 @@ variable "region" {
 }
 
 variable "availability_zones" {
-  description = "Two to four zones of that region."
+  description = "Two or more zones of that region."
   type        = list(string)
+
+  validation {
+    condition     = alltrue([for zone in var.availability_zones : startswith(zone, var.region)])
+    error_message = "availability_zones must be zones of ${var.region}, such as ${var.region}a."
+  }
 }
 
 variable "network_cidr" {
@@ -52,7 +57,7 @@ variable "peering" {
 }
 
 variable "repository" {
-  description = "This repository on GitHub, as owner/name."
+  description = "This repository on GitHub: owner/name, or with GitHub's ids, owner@id/name@id; see docs/infrastructure.md."
   type        = string
 }
 
@@ -106,4 +111,10 @@ variable "database_deletion_protection" {
   description = "Whether database and buckets refuse to be deleted."
   type        = bool
   default     = false
+}
+
+variable "unprotect_database" {
+  description = "To destroy a protected dev: \"airlock-dev\" here and database_deletion_protection = false, and an apply before the destroy."
+  type        = string
+  default     = null
 }

@@ -1,7 +1,7 @@
 # What prod is: this file wires the modules, and every number that is prod's own stands here or in variables.tf.
 locals {
   environment = "prod"
-  name        = "airlock-prod"
+  name        = "airlock-${local.environment}"
   state_key   = "prod/terraform.tfstate" # as in versions.tf, where a backend takes no reference
 
   standard      = var.deployment_type == "STANDARD"
@@ -89,6 +89,8 @@ module "astro" {
   xcom_bucket        = module.storage.xcom_bucket
   bucket_arns        = module.storage.bucket_arns
   storage_key_arn    = module.storage.key_arn
+
+  permissions_boundary_arn = module.ci_role.airflow_boundary_arn
 }
 
 module "ci_role" {
@@ -100,4 +102,5 @@ module "ci_role" {
   repository      = var.repository
   state_key       = local.state_key
   secrets_key_arn = module.secrets.key_arn
+  storage_key_arn = module.storage.key_arn
 }

@@ -1,10 +1,10 @@
 terraform {
   required_version = ">= 1.11"
 
-  # Bucket and region are in backend.hcl; the lock is a file beside the state.
+  # Bucket and region are in backend.hcl; the lock is a file beside the state. The bucket encrypts with its own key:
+  # `encrypt` would ask for S3's.
   backend "s3" {
     key          = "prod/terraform.tfstate"
-    encrypt      = true
     use_lockfile = true
   }
 
@@ -24,7 +24,7 @@ provider "aws" {
   region = var.region
 
   default_tags {
-    tags = { Project = "airlock", Environment = "prod", ManagedBy = "terraform" }
+    tags = { Project = "airlock", Environment = local.environment, ManagedBy = "terraform" }
   }
 }
 

@@ -158,6 +158,8 @@ resource "aws_iam_role" "airflow" {
   name               = local.role_name
   description        = "Assumed by the Astro deployment ${var.name}"
   assume_role_policy = data.aws_iam_policy_document.trust.json
+
+  permissions_boundary = var.permissions_boundary_arn
 }
 
 data "aws_iam_policy_document" "airflow" {

@@ -12,8 +12,3 @@ output "external_cidrs" {
   description = "The addresses that the deployment comes from, as ranges."
   value       = [for ip in sort(astro_deployment.this.external_ips) : strcontains(ip, "/") ? ip : "${ip}/32"]
 }
-
-output "airflow_role_arn" {
-  description = "The role that Airflow assumes."
-  value       = aws_iam_role.airflow.arn
-}

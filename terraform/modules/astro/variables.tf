@@ -90,6 +90,18 @@ variable "deadlines" {
     utc  = string
     days = set(string)
   }))
+
+  validation {
+    condition     = alltrue([for deadline in var.deadlines : can(regex("^([01][0-9]|2[0-3]):[0-5][0-9]$", deadline.utc))])
+    error_message = "deadlines: utc must be a time such as 09:30."
+  }
+
+  validation {
+    condition = alltrue(flatten([for deadline in var.deadlines : [for day in deadline.days : contains(
+      ["MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY"], day
+    )]]))
+    error_message = "deadlines: days must be names such as MONDAY."
+  }
 }
 
 variable "log_level" {
@@ -140,5 +152,10 @@ variable "bucket_arns" {
 
 variable "storage_key_arn" {
   description = "The key of both buckets."
+  type        = string
+}
+
+variable "permissions_boundary_arn" {
+  description = "What the role of Airflow can be given at most."
   type        = string
 }

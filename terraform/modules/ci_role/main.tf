@@ -8,13 +8,15 @@ locals {
   account   = data.aws_caller_identity.current.account_id
   issuer    = "token.actions.githubusercontent.com"
 
+  rotation_arn = "arn:${local.partition}:ssm:${var.region}:${local.account}:parameter/${var.name}/rotation*"
+
   # As terraform/bootstrap names them.
   state_bucket_arn = "arn:${local.partition}:s3:::airlock-state-${local.account}"
 
   roles = {
-    # A pull request's plan compares code and state only: it reads no resource and no secret.
+    # A pull request's plan compares code and state only: it looks at no resource and no secret.
     plan = {
-      description = "Plans ${var.name} for pull requests: reads its state, and nothing else"
+      description = "Plans ${var.name} for pull requests: reads its state, and no resource or secret"
       environment = "${var.environment}-plan"
       policies    = [data.aws_iam_policy_document.state_read.json]
     }
@@ -30,6 +32,7 @@ locals {
       policies = [
         data.aws_iam_policy_document.state_read.json,
         data.aws_iam_policy_document.state_write.json,
+        data.aws_iam_policy_document.read.json,
         data.aws_iam_policy_document.write.json,
       ]
     }
@@ -101,13 +104,19 @@ data "aws_iam_policy_document" "state_read" {
   statement {
     sid       = "DecryptState"
     actions   = ["kms:Decrypt"]
-    resources = ["arn:${local.partition}:kms:${var.region}:${local.account}:key/*"]
+    resources = ["arn:${local.partition}:kms:*:${local.account}:key/*"]
 
     condition {
       test     = "ForAnyValue:StringEquals"
       variable = "kms:ResourceAliases"
       values   = ["alias/airlock-state"]
     }
+  }
+
+  statement {
+    sid       = "RotationDone"
+    actions   = ["ssm:GetParametersByPath"]
+    resources = [local.rotation_arn]
   }
 
   # A plan opens the ephemeral resources: a random password that goes nowhere, and the secret that holds nothing.
@@ -149,7 +158,7 @@ data "aws_iam_policy_document" "state_write" {
   statement {
     sid       = "EncryptState"
     actions   = ["kms:GenerateDataKey"]
-    resources = ["arn:${local.partition}:kms:${var.region}:${local.account}:key/*"]
+    resources = ["arn:${local.partition}:kms:*:${local.account}:key/*"]
 
     condition {
       test     = "ForAnyValue:StringEquals"
@@ -192,8 +201,15 @@ data "aws_iam_policy_document" "read" {
       "sns:GetSubscriptionAttributes",
       "sns:GetTopicAttributes",
       "sns:ListTagsForResource",
+      "ssm:DescribeParameters",
     ]
     resources = ["*"]
+  }
+
+  statement {
+    sid       = "Rotation"
+    actions   = ["ssm:GetParameter", "ssm:GetParameters", "ssm:ListTagsForResource"]
+    resources = [local.rotation_arn]
   }
 
   statement {
@@ -207,6 +223,12 @@ data "aws_iam_policy_document" "read" {
       "iam:ListRoleTags",
     ]
     resources = ["arn:${local.partition}:iam::${local.account}:role/${var.name}-*"]
+  }
+
+  statement {
+    sid       = "Boundary"
+    actions   = ["iam:GetPolicy", "iam:GetPolicyVersion", "iam:ListPolicyVersions"]
+    resources = ["arn:${local.partition}:iam::${local.account}:policy/${var.name}-*"]
   }
 
   statement {
@@ -230,12 +252,12 @@ data "aws_iam_policy_document" "read" {
 
 data "aws_iam_policy_document" "write" {
   # checkov:skip=CKV_AWS_108: it makes the secrets, so it may read them
-  # checkov:skip=CKV_AWS_109: it makes keys and roles; which roles is bound below
-  # checkov:skip=CKV_AWS_111: what it makes has no name yet; the services are those of this platform
-  # checkov:skip=CKV_AWS_356: what it makes has no name yet
+  # checkov:skip=CKV_AWS_109: it makes keys; the one role that it may write cannot get more than its boundary
+  # checkov:skip=CKV_AWS_111: networks and keys have no name before they are made
+  # checkov:skip=CKV_AWS_356: networks and keys have no name before they are made
   statement {
-    sid       = "Platform"
-    actions   = ["cloudwatch:*", "ec2:*", "kms:*", "logs:*", "rds:*", "sns:*"]
+    sid       = "NetworkAndKeys"
+    actions   = ["ec2:*", "kms:*"]
     resources = ["*"]
 
     condition {
@@ -246,21 +268,38 @@ data "aws_iam_policy_document" "write" {
   }
 
   statement {
-    sid       = "Buckets"
-    actions   = ["s3:*"]
-    resources = ["arn:${local.partition}:s3:::${var.name}-*"]
+    sid     = "ByName"
+    actions = ["cloudwatch:*", "logs:*", "rds:*", "s3:*", "secretsmanager:*", "sns:*", "ssm:*"]
+    resources = [
+      "arn:${local.partition}:cloudwatch:${var.region}:${local.account}:alarm:${var.name}-*",
+      "arn:${local.partition}:logs:${var.region}:${local.account}:log-group:/aws/rds/instance/${var.name}/*",
+      "arn:${local.partition}:rds:${var.region}:${local.account}:*:${var.name}",
+      "arn:${local.partition}:rds:${var.region}:${local.account}:*:${var.name}-*",
+      "arn:${local.partition}:s3:::${var.name}-*",
+      "arn:${local.partition}:secretsmanager:${var.region}:${local.account}:secret:${var.name}/*",
+      "arn:${local.partition}:sns:${var.region}:${local.account}:${var.name}-*",
+      local.rotation_arn,
+    ]
+  }
+
+  # The one role that it may write, and only within the boundary, which it may not: so it gives nobody, and not itself,
+  # more than it has. The workflows' own roles are changed by a person.
+  statement {
+    sid       = "AirflowsRole"
+    actions   = ["iam:CreateRole", "iam:DeleteRolePolicy", "iam:PutRolePolicy"]
+    resources = ["arn:${local.partition}:iam::${local.account}:role/${var.name}-airflow"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PermissionsBoundary"
+      values   = [aws_iam_policy.airflow_boundary.arn]
+    }
   }
 
   statement {
-    sid       = "Secrets"
-    actions   = ["secretsmanager:*"]
-    resources = ["arn:${local.partition}:secretsmanager:${var.region}:${local.account}:secret:${var.name}/*"]
-  }
-
-  statement {
-    sid       = "Roles"
-    actions   = ["iam:*Role", "iam:*RolePolicy", "iam:*RolePolicies", "iam:*RoleTags", "iam:ListInstanceProfilesForRole", "iam:UpdateAssumeRolePolicy"]
-    resources = ["arn:${local.partition}:iam::${local.account}:role/${var.name}-*"]
+    sid       = "AirflowsRoleItself"
+    actions   = ["iam:DeleteRole", "iam:TagRole", "iam:UntagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole"]
+    resources = ["arn:${local.partition}:iam::${local.account}:role/${var.name}-airflow"]
   }
 
   # RDS makes this role for itself in a new account.
@@ -269,21 +308,31 @@ data "aws_iam_policy_document" "write" {
     actions   = ["iam:CreateServiceLinkedRole"]
     resources = ["arn:${local.partition}:iam::${local.account}:role/aws-service-role/rds.amazonaws.com/*"]
   }
+}
 
-  # What the workflows may do is changed by a person: neither role widens itself or another.
+# What Airflow's role can be given at most, whoever writes it.
+data "aws_iam_policy_document" "airflow_boundary" {
   statement {
-    sid    = "NotTheRolesOfTheWorkflows"
-    effect = "Deny"
-    actions = [
-      "iam:AttachRolePolicy",
-      "iam:CreateRole",
-      "iam:DeleteRole",
-      "iam:DeleteRolePolicy",
-      "iam:DetachRolePolicy",
-      "iam:PutRolePolicy",
-      "iam:UpdateAssumeRolePolicy",
-      "iam:UpdateRole",
-    ]
-    resources = [for role in ["plan", "drift", "deploy"] : "arn:${local.partition}:iam::${local.account}:role/${var.name}-${role}"]
+    sid       = "Buckets"
+    actions   = ["s3:*"]
+    resources = ["arn:${local.partition}:s3:::${var.name}-*"]
   }
+
+  statement {
+    sid       = "Secrets"
+    actions   = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"]
+    resources = ["arn:${local.partition}:secretsmanager:${var.region}:${local.account}:secret:${var.name}/*"]
+  }
+
+  statement {
+    sid       = "Keys"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = [var.secrets_key_arn, var.storage_key_arn]
+  }
+}
+
+resource "aws_iam_policy" "airflow_boundary" {
+  name        = "${var.name}-airflow-boundary"
+  description = "What the role of Airflow can be given at most"
+  policy      = data.aws_iam_policy_document.airflow_boundary.json
 }

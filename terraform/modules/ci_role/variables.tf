@@ -14,12 +14,12 @@ variable "region" {
 }
 
 variable "repository" {
-  description = "The repository on GitHub, as owner/name."
+  description = "The repository as GitHub's tokens name it: owner/name; made, renamed or moved after 15 July 2026, owner@id/name@id."
   type        = string
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9]([A-Za-z0-9-]{0,37}[A-Za-z0-9])?/[A-Za-z0-9._-]{1,100}$", var.repository))
-    error_message = "repository is \"${var.repository}\": write owner/name as on GitHub, without address or .git, such as example/airlock."
+    condition     = can(regex("^[A-Za-z0-9]([A-Za-z0-9-]{0,37}[A-Za-z0-9])?(@[0-9]+)?/[A-Za-z0-9._-]{1,100}(@[0-9]+)?$", var.repository))
+    error_message = "repository is \"${var.repository}\": write owner/name as on GitHub, without address or .git, such as example/airlock; or, for one made, renamed or moved after 15 July 2026, with GitHub's ids, such as example@1/airlock@2."
   }
 
   validation {
@@ -35,5 +35,10 @@ variable "state_key" {
 
 variable "secrets_key_arn" {
   description = "The key of this environment's secrets."
+  type        = string
+}
+
+variable "storage_key_arn" {
+  description = "The key of this environment's buckets."
   type        = string
 }

@@ -151,6 +151,15 @@ resource "aws_cloudwatch_log_group" "this" {
   kms_key_id        = aws_kms_key.this.arn
 }
 
+# When the database was first planned: the name of its last snapshot must not be that of an earlier one's.
+resource "terraform_data" "born" {
+  input = plantimestamp()
+
+  lifecycle {
+    ignore_changes = [input]
+  }
+}
+
 resource "aws_db_instance" "this" {
   # checkov:skip=CKV_AWS_17: public only for a STANDARD deployment, which has no other way; see the README
   # checkov:skip=CKV_AWS_161: Airflow's Postgres connections log in with passwords, which are rotated
@@ -189,7 +198,7 @@ resource "aws_db_instance" "this" {
   deletion_protection       = var.deletion_protection
   delete_automated_backups  = true
   skip_final_snapshot       = var.environment != "prod"
-  final_snapshot_identifier = "${var.name}-final"
+  final_snapshot_identifier = "${var.name}-final-${formatdate("YYYYMMDDhhmm", terraform_data.born.output)}"
 
   performance_insights_enabled          = true
   performance_insights_kms_key_id       = aws_kms_key.this.arn
@@ -219,14 +228,14 @@ resource "aws_cloudwatch_metric_alarm" "this" {
     storage = {
       metric     = "FreeStorageSpace"
       comparison = "LessThanThreshold"
-      threshold  = 0.1 * var.storage_gb * pow(1024, 3) # bytes; RDS grows the storage at 10 % free
-      says       = "less than a tenth of the storage is free, and it did not grow: raise max_storage_gb"
+      threshold  = 0.05 * var.storage_gb * pow(1024, 3) # bytes; RDS grows the storage at 10 % free
+      says       = "the storage is nearly full, and has not grown: raise max_storage_gb"
     }
     cpu = {
       metric     = "CPUUtilization"
       comparison = "GreaterThanThreshold"
       threshold  = 80 # per cent
-      says       = "busy for 15 minutes: look at Performance Insights, or raise instance_class"
+      says       = "busy for 15 minutes: look at CloudWatch Database Insights, or raise instance_class"
     }
     connections = {
       metric     = "DatabaseConnections"

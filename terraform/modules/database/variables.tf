@@ -37,22 +37,20 @@ variable "instance_class" {
 variable "storage_gb" {
   description = "Storage to begin with, in GB (gp3: at least 20)."
   type        = number
-  default     = 20
 
   validation {
-    condition     = var.storage_gb >= 20
-    error_message = "storage_gb is ${var.storage_gb}: RDS gives gp3 storage from 20 GB on."
+    condition     = var.storage_gb >= 20 && floor(var.storage_gb) == var.storage_gb
+    error_message = "storage_gb is ${var.storage_gb}: RDS gives gp3 storage from 20 GB on, in whole GB."
   }
 }
 
 variable "max_storage_gb" {
   description = "How far RDS may let the storage grow by itself, in GB."
   type        = number
-  default     = 100
 
   validation {
-    condition     = var.max_storage_gb >= var.storage_gb * 1.26
-    error_message = "max_storage_gb is ${var.max_storage_gb}: RDS wants a limit at least 26 % above storage_gb (${var.storage_gb})."
+    condition     = var.max_storage_gb >= var.storage_gb * 1.26 && var.max_storage_gb <= 65536 && floor(var.max_storage_gb) == var.max_storage_gb
+    error_message = "max_storage_gb is ${var.max_storage_gb}: RDS wants a limit at least 26 % above storage_gb (${var.storage_gb}), and up to 65536."
   }
 }
 
@@ -125,13 +123,11 @@ variable "client_cidrs" {
 variable "database_name" {
   description = "The database that is made."
   type        = string
-  default     = "warehouse"
 }
 
 variable "admin" {
   description = "The master user: migrations log in as it."
   type        = string
-  default     = "airlock_admin"
 }
 
 variable "admin_password" {

@@ -1,7 +1,8 @@
 # A network for one database: nothing else runs in it.
 locals {
-  # Four equal parts, one for each zone that may be asked for.
-  subnets = { for index, zone in var.availability_zones : zone => cidrsubnet(var.cidr, 2, index) }
+  # An eighth of the range for each zone, by its letter: adding, leaving out or reordering zones moves no other subnet.
+  subnets = { for zone in var.availability_zones : zone => cidrsubnet(var.cidr, 3, index(local.letters, substr(zone, -1, 1))) }
+  letters = ["a", "b", "c", "d", "e", "f", "g", "h"]
 }
 
 resource "aws_vpc" "this" {
@@ -50,6 +51,11 @@ resource "aws_internet_gateway" "this" {
   vpc_id = aws_vpc.this.id
 
   tags = { Name = var.name }
+
+  # Taken away last: it cannot be while the database still has its public address.
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "aws_route" "internet" {
@@ -58,6 +64,10 @@ resource "aws_route" "internet" {
   route_table_id         = aws_route_table.this.id
   destination_cidr_block = "0.0.0.0/0"
   gateway_id             = aws_internet_gateway.this[0].id
+
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 # A DEDICATED cluster comes through a peering that Astronomer opens: here it is accepted, and the way back is made.

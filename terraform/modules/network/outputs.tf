@@ -8,3 +8,8 @@ output "subnet_ids" {
   value       = [for zone in var.availability_zones : aws_subnet.this[zone].id]
   depends_on  = [aws_route_table_association.this, aws_route.internet, aws_route.astro]
 }
+
+output "peer" {
+  description = "What Astronomer asks for to open a peering: account and network."
+  value       = { account = aws_vpc.this.owner_id, vpc_id = aws_vpc.this.id }
+}

@@ -4,29 +4,28 @@ variable "name" {
 }
 
 variable "cidr" {
-  description = "Address range of the network, cut into four: one subnet a zone."
+  description = "Private address range of the network, cut into eight: one subnet a zone, by its letter."
   type        = string
-  default     = "10.42.0.0/20"
 
   validation {
     condition = (
-      can(regex("^[0-9.]+/(1[6-9]|2[0-6])$", var.cidr)) &&
+      can(regex("^(10\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.|192\\.168\\.)[0-9.]+/(1[6-9]|2[0-5])$", var.cidr)) &&
       try(cidrsubnet(var.cidr, 0, 0) == var.cidr, false)
     )
-    error_message = "cidr is \"${var.cidr}\": its subnets would not fit. Give an IPv4 range of /16 to /26 by its first address, such as 10.42.0.0/20."
+    error_message = "cidr is \"${var.cidr}\": its subnets would not fit. Give a private IPv4 range of /16 to /25 by its first address, such as 10.42.0.0/20."
   }
 }
 
 variable "availability_zones" {
-  description = "Two to four zones of the region; RDS wants a subnet in at least two."
+  description = "Two or more zones of the region, by name; RDS wants a subnet in at least two."
   type        = list(string)
 
   validation {
     condition = (
-      length(var.availability_zones) >= 2 && length(var.availability_zones) <= 4 &&
-      length(distinct(var.availability_zones)) == length(var.availability_zones)
+      length(var.availability_zones) >= 2 && length(distinct(var.availability_zones)) == length(var.availability_zones) &&
+      alltrue([for zone in var.availability_zones : can(regex("^[a-z]+(-[a-z]+)+-[0-9][a-h]$", zone))])
     )
-    error_message = "availability_zones must name two to four different zones of the region, such as [\"eu-west-1a\", \"eu-west-1b\"]."
+    error_message = "availability_zones must name two or more different zones of the region, such as [\"eu-west-1a\", \"eu-west-1b\"]."
   }
 }
 
@@ -50,7 +49,7 @@ variable "peering" {
 
   validation {
     condition = var.peering == null || (
-      can(regex("/(1[2-9]|2[0-8])$", var.peering.astro_cidr)) &&
+      can(regex("^[0-9.]+/(1[2-9]|2[0-8])$", var.peering.astro_cidr)) &&
       try(cidrsubnet(var.peering.astro_cidr, 0, 0) == var.peering.astro_cidr, false)
     )
     error_message = "peering.astro_cidr must be the address range of the Astro cluster, /12 to /28, such as 172.20.0.0/19."

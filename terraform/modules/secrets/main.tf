@@ -1,7 +1,6 @@
-# Passwords are made here, once a version, and never reach a plan or the state: ephemeral resources and write-only
-# arguments. The order is what makes an interrupted apply harmless: a new password is first written to the secret
-# `passwords`, then read back from there for the database and for the connections. Whatever was not reached gets the
-# same password from the next apply.
+# Passwords are made here, once a rotation, and never reach a plan or the state: ephemeral resources and write-only
+# arguments. They are first written to the secret `passwords`, then read back from there for the database, then for the
+# connections; that all of it was done is noted last. An apply that finds no such note begins the rotation anew.
 locals {
   users = {
     admin  = var.admin
@@ -33,6 +32,16 @@ resource "aws_kms_alias" "this" {
   target_key_id = aws_kms_key.this.key_id
 }
 
+# Asked of AWS and not of the state, which takes an update of the database that failed for done. Empty before the first.
+data "aws_ssm_parameters_by_path" "done" {
+  path = "/${var.name}/rotation"
+}
+
+locals {
+  done     = try(jsondecode(nonsensitive(one(data.aws_ssm_parameters_by_path.done.values))), { version = 0, begun = 0 })
+  rotation = local.done.version == var.passwords_version ? local.done.begun : tonumber(formatdate("YYYYMMDDhhmmss", plantimestamp()))
+}
+
 ephemeral "aws_secretsmanager_random_password" "new" {
   for_each = local.users
 
@@ -48,17 +57,13 @@ resource "aws_secretsmanager_secret" "passwords" {
   recovery_window_in_days = var.recovery_days
 }
 
+# A new version replaces the old one in Terraform only: in Secrets Manager the old one is current until the new one is.
 resource "aws_secretsmanager_secret_version" "passwords" {
   secret_id = aws_secretsmanager_secret.passwords.id
   secret_string_wo = jsonencode({
     for role in keys(local.users) : role => ephemeral.aws_secretsmanager_random_password.new[role].random_password
   })
-  secret_string_wo_version = var.passwords_version
-
-  # Never a moment without a value.
-  lifecycle {
-    create_before_destroy = true
-  }
+  secret_string_wo_version = local.rotation
 }
 
 # What a plan opens in place of the passwords: who plans need not be allowed to read them.
@@ -75,9 +80,9 @@ resource "aws_secretsmanager_secret_version" "placeholder" {
   secret_string = jsonencode({ for role in keys(local.users) : role => "not a password" })
 }
 
-# Read back, so that all that follows has what was written, also when an earlier apply wrote it.
+# Read back: every plan and apply makes new passwords, and all that follows must have the ones that were written.
 ephemeral "aws_secretsmanager_secret_version" "passwords" {
-  secret_id = terraform.applying ? aws_secretsmanager_secret_version.passwords.secret_id : aws_secretsmanager_secret_version.placeholder.secret_id
+  secret_id = terraform.applying ? aws_secretsmanager_secret_version.passwords.arn : aws_secretsmanager_secret_version.placeholder.arn
 }
 
 locals {
@@ -109,11 +114,22 @@ resource "aws_secretsmanager_secret_version" "connection" {
     password  = local.passwords[each.value]
     extra     = { sslmode = "verify-full", sslrootcert = local.root_certificates }
   })
-  secret_string_wo_version = local.passwords_written
+  # What is in it is compared with nothing, so whatever it is made of has to show here.
+  secret_string_wo_version = parseint(substr(md5(jsonencode([
+    local.passwords_written, var.database_address, var.database_port, var.database_name, local.users, local.root_certificates,
+  ])), 0, 7), 16)
+}
 
-  lifecycle {
-    create_before_destroy = true
-  }
+resource "aws_ssm_parameter" "done" {
+  # checkov:skip=CKV2_AWS_34: it holds two numbers, and no secret
+  # checkov:skip=CKV_AWS_337: it holds two numbers, and no secret
+  name        = "/${var.name}/rotation/done"
+  description = "The last rotation of passwords that reached its end"
+  type        = "String"
+  value       = jsonencode({ version = var.passwords_version, begun = local.rotation })
+
+  # The connections, and so the database, whose address is in them.
+  depends_on = [aws_secretsmanager_secret_version.connection]
 }
 
 resource "aws_secretsmanager_secret" "polygon_api_key" {
