@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
+import tenacity
 
 FINISHED = frozenset({"success", "failed"})
+# A gateway says these while Airflow is restarted, wakes up or is busy; asking again may help.
+_PASSING = frozenset({429, 502, 503, 504})
 
 
 class AirflowApiError(Exception):
@@ -42,15 +44,20 @@ class RunState:
 class AirflowApi:
     """A client of one Airflow API server.
 
-    `url` is the server's root; `token` goes into the Authorization header. Reads are repeated when the
-    connection breaks, triggers are not. Raises AirflowApiError when Airflow refuses, requests' own errors when
-    it cannot be reached.
+    `url` is the server's root; `token` goes into the Authorization header. What can be asked twice is repeated for
+    `patience` seconds when the connection breaks or a gateway answers in Airflow's place. Raises AirflowApiError
+    when Airflow refuses, requests' own errors when it cannot be reached.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, patience: float = 6) -> None:
         self._root = f"{url.rstrip('/')}/api/v2"
         self._session = requests.Session()
-        self._session.mount("http", HTTPAdapter(max_retries=Retry(5, backoff_factor=0.2, allowed_methods=["GET"])))
+        self._repeated = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_passing),
+            wait=tenacity.wait_exponential(0.2, max=10),
+            stop=tenacity.stop_after_delay(patience),
+            reraise=True,
+        )
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
 
@@ -73,10 +80,56 @@ class AirflowApi:
             for error in self._get("importErrors", limit=100)["import_errors"]
         ]
 
-    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-        """Start a run without a logical date, its params from `conf`; gives its run id."""
-        run = self._request("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf or {}})
-        return str(run["dag_run_id"])
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, run_id: str | None = None) -> str:
+        """Start a run without a logical date, its params from `conf`; gives its run id.
+
+        With a run id of the caller's own the request is repeated like a read: there is never a second run.
+        """
+        path, body = f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}}
+        if run_id is None:
+            return str(self._request("POST", path, json=body)["dag_run_id"])
+        try:
+            self._repeated(self._request, "POST", path, json={**body, "dag_run_id": run_id})
+        except AirflowApiError as error:
+            if error.status != 409:  # the request before had arrived, only its answer was lost
+                raise
+        return run_id
+
+    def paused(self, dag_id: str) -> bool:
+        """Tell whether a DAG is paused: what is triggered then stays queued."""
+        return bool(self._get(f"dags/{dag_id}")["is_paused"])
+
+    def pause(self, dag_id: str, paused: bool) -> None:
+        """Pause a DAG, or let it run."""
+        self._repeated(self._request, "PATCH", f"dags/{dag_id}", json={"is_paused": paused})
+
+    def dags_by_file(self) -> dict[str, str]:
+        """Give a DAG of each DAG file, by the file's name."""
+        dags = self._get("dags", limit=1000)["dags"]
+        return {PurePath(dag["fileloc"]).name: dag["dag_id"] for dag in dags if not dag["is_stale"]}
+
+    def source(self, dag_id: str) -> str:
+        """Give the text of a DAG's file, as Airflow last read it."""
+        return str(self._get(f"dagSources/{dag_id}")["content"])
+
+    def variable(self, key: str) -> str | None:
+        """Give the value of an Airflow variable, or None when there is none."""
+        try:
+            return str(self._get(f"variables/{key}")["value"])
+        except AirflowApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def set_variable(self, key: str, value: str) -> None:
+        """Set an Airflow variable."""
+        body = {"key": key, "value": value}
+        try:
+            self._repeated(self._request, "PATCH", f"variables/{key}", json=body)
+        except AirflowApiError as error:
+            if error.status != 404:
+                raise
+            self._request("POST", "variables", json=body)
 
     def fail_unfinished_runs(self, before: datetime) -> int:
         """Mark the running and queued runs failed that were queued before a time; gives how many there were."""
@@ -125,15 +178,24 @@ class AirflowApi:
         return f"{raised[-1]['exc_type']}: {raised[-1]['exc_value']}" if raised else None
 
     def _get(self, path: str, **params: Any) -> dict[str, Any]:
-        return self._request("GET", path, params=params)
+        return self._repeated(self._request, "GET", path, params=params)
 
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        response = self._session.request(method, f"{self._root}/{path}", timeout=(5, 60), **options)
-        if not response.ok:
+        # No redirects: they lead to a page for people to log in, which is no answer.
+        response = self._session.request(
+            method, f"{self._root}/{path}", timeout=(5, 60), allow_redirects=False, **options
+        )
+        if not response.ok or response.is_redirect:
             raise AirflowApiError(
                 f"{method} {path}: {response.status_code} {response.text[:1000]}", response.status_code
             )
         return dict(response.json())
+
+
+def _passing(error: BaseException) -> bool:
+    if isinstance(error, AirflowApiError):
+        return error.status in _PASSING
+    return isinstance(error, requests.ConnectionError | requests.Timeout)
 
 
 def _path(dag_id: str, run_id: str) -> str:

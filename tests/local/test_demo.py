@@ -24,6 +24,7 @@ from local.prices import DATA
 from local.processes import free_port, wait_until
 from local.state import ROOT, State
 from scripts.airflow_api import FINISHED, AirflowApiError
+from scripts.dag_runs import Result, table
 from tests.include.warehouse.concurrency import terminate
 from tests.local.conftest import BAD_DAY, bad_prices, words
 from tests.local.daily_views import WANTED, Views, await_all_at_work, refreshes_held, shown, wanted
@@ -72,16 +73,16 @@ def running(e2e_state: State) -> Iterator[Platform]:
         yield started
 
 
-def run(running: Platform, conf: dict[str, Any], *dags: str) -> list[demo.Result]:
+def run(running: Platform, conf: dict[str, Any], *dags: str) -> list[Result]:
     confs = dict.fromkeys(dags or demo.MARKET_DAGS, conf)
     return demo.collect(running, demo.run_dags(running, Console(width=120), confs))
 
 
-def states(result: demo.Result) -> dict[str, str | None]:
+def states(result: Result) -> dict[str, str | None]:
     return {task.task_id: task.state for task in result.tasks}
 
 
-def why(running: Platform, result: demo.Result, task_id: str) -> str:
+def why(running: Platform, result: Result, task_id: str) -> str:
     """Give the message with which a task failed, which has to be at its first try: a retry would not heal it."""
     task = next(task for task in result.tasks if task.task_id == task_id)
     assert (task.state, task.try_number) == ("failed", 1)
@@ -89,7 +90,7 @@ def why(running: Platform, result: demo.Result, task_id: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def good(running: Platform) -> list[demo.Result]:
+def good(running: Platform) -> list[Result]:
     """Run the three DAGs together, as `make demo` does."""
     market = {"market_date": GOOD}
     views: dict[str, Any] = {"as_of": GOOD, "allow_older": True}
@@ -97,7 +98,7 @@ def good(running: Platform) -> list[demo.Result]:
     return demo.collect(running, demo.run_dags(running, Console(width=120), confs))
 
 
-def test_a_good_day_is_published_to_the_cent(running: Platform, good: list[demo.Result]) -> None:
+def test_a_good_day_is_published_to_the_cent(running: Platform, good: list[Result]) -> None:
     assert [result.ok for result in good] == [True, True, True]
     assert published(running, GOOD) == recorded(GOOD, "AAPL", "AMZN")
     assert all(wanted(running.admin, GOOD).values())
@@ -110,7 +111,7 @@ def expectations(*views: str) -> list[Any]:
     return [each for suite in suites for each in json.loads(suite.read_text())["expectations"]]
 
 
-def test_the_table_tells_what_airflow_and_the_warehouse_say(running: Platform, good: list[demo.Result]) -> None:
+def test_the_table_tells_what_airflow_and_the_warehouse_say(running: Platform, good: list[Result]) -> None:
     rows = {f"daily_operations.{view}": len(rows) for view, rows in wanted(running.admin, GOOD).items()}
     assert [result.rows for result in good] == [{"market.transformed_market_data": 2}] * 2 + [rows]
     for result in good:
@@ -123,7 +124,7 @@ def test_the_table_tells_what_airflow_and_the_warehouse_say(running: Platform, g
     try:
         again = demo.collect(running, [result.run for result in good])
         console = Console(record=True, width=120)
-        console.print(demo.table(again))
+        console.print(table(again))
     finally:
         run(running, {"market_date": GOOD}, TASKFLOW)
     assert [sum(result.rows.values()) for result in again] == [1, 1, sum(rows.values())]
@@ -157,7 +158,7 @@ class TwoRuns:
 
 
 @pytest.fixture(scope="module")
-def two_runs(running: Platform, good: list[demo.Result]) -> TwoRuns:
+def two_runs(running: Platform, good: list[Result]) -> TwoRuns:
     """Trigger two runs, and cut one connection of the first: its retry comes a minute later, and tests in between."""
     day = "2023-08-02"
     conf = {"as_of": day, "allow_older": True}
@@ -195,7 +196,7 @@ def test_the_views_are_refreshed_at_once_and_a_lost_connection_leaves_what_they_
     assert shown(running.reader) == two_runs.before
 
 
-def test_running_a_day_again_replaces_it(running: Platform, good: list[demo.Result]) -> None:
+def test_running_a_day_again_replaces_it(running: Platform, good: list[Result]) -> None:
     run(running, {"market_date": GOOD}, TRADITIONAL)
     assert published(running, GOOD) == recorded(GOOD, "AAPL", "AMZN")
 
@@ -276,7 +277,7 @@ def publications(running: Platform, name: str, day: str | None = None) -> list[d
         ).fetchall()
 
 
-def test_a_market_day_goes_back_to_what_it_was(running: Platform, good: list[demo.Result]) -> None:
+def test_a_market_day_goes_back_to_what_it_was(running: Platform, good: list[Result]) -> None:
     before = publications(running, "market.transformed_market_data", GOOD)[-1]
     run(running, {"market_date": GOOD, "tickers": ["NFLX"]}, TRADITIONAL)
     assert published(running, GOOD) == recorded(GOOD, "NFLX")
@@ -310,7 +311,7 @@ def test_a_rollback_to_nothing_says_so(running: Platform, conf: dict[str, Any], 
     assert told in why(running, result, "roll_back")
 
 
-def finished(running: Platform, run_id: str) -> demo.Result:
+def finished(running: Platform, run_id: str) -> Result:
     """Wait for a run of the views' DAG; gives what it came to."""
 
     def ended() -> bool:
@@ -338,7 +339,7 @@ def test_a_lost_connection_is_healed_by_the_retry_and_the_next_run_waits_for_it(
 
 
 @pytest.fixture
-def before(running: Platform, good: list[demo.Result]) -> Views:
+def before(running: Platform, good: list[Result]) -> Views:
     """Give what the views show when no run is under way that could change it."""
     url = f"{running.ui}/api/v2/dags/{demo.VIEWS_DAG}/dagRuns"
     for each in requests.get(url, {"state": ["running", "queued"]}, timeout=10).json()["dag_runs"]:
@@ -346,7 +347,7 @@ def before(running: Platform, good: list[demo.Result]) -> Views:
     return shown(running.reader)
 
 
-def refresh(running: Platform, day: str, **conf: bool) -> demo.Result:
+def refresh(running: Platform, day: str, **conf: bool) -> Result:
     (result,) = run(running, {"as_of": day, **conf}, demo.VIEWS_DAG)
     return result
 
@@ -422,7 +423,7 @@ def test_an_older_day_is_published_only_when_asked_for_and_can_be_taken_back(run
 
 
 def test_a_published_run_that_is_cleared_publishes_a_batch_of_its_own(
-    running: Platform, good: list[demo.Result], before: Views
+    running: Platform, good: list[Result], before: Views
 ) -> None:
     views = good[-1]
     assert views.published
@@ -458,7 +459,7 @@ def test_nothing_runs_by_itself_and_nothing_listens_beyond_loopback(running: Pla
     assert listening == {"127.0.0.1"}
 
 
-def test_no_secret_is_written_anywhere(running: Platform, good: list[demo.Result], e2e_state: State) -> None:
+def test_no_secret_is_written_anywhere(running: Platform, good: list[Result], e2e_state: State) -> None:
     secrets = [value.encode() for value in e2e_state.secrets.values()]
     kept = {e2e_state.folder / "secrets.json", e2e_state.folder / "pgpass"}
     files = [path for path in e2e_state.folder.rglob("*") if path.is_file() and path not in kept]
