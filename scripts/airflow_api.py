@@ -50,7 +50,8 @@ class AirflowApi:
     """
 
     def __init__(self, url: str, token: str | None = None, patience: float = 6) -> None:
-        self._root = f"{url.rstrip('/')}/api/v2"
+        self.url = url.rstrip("/")
+        self._root = f"{self.url}/api/v2"
         self._session = requests.Session()
         self._repeated = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_passing),

@@ -1,0 +1,109 @@
+"""What a pull request changes that its diff does not show, as one comment that is kept up to date.
+
+python3 -m scripts.pull_request_comment OWNER/NAME NUMBER --quality quality.md --plan plan.txt
+
+The files are data of jobs that ran the pull request's code: a missing one is said, nothing in one is obeyed.
+Standard library only: the job that may write comments installs nothing and runs nothing of the pull request.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from scripts.job_summary import block
+
+MARKER = "<!-- airlock: what this pull request changes -->"
+AUTHOR = "github-actions[bot]"
+LIMIT = 65_536  # characters that GitHub takes
+_CUT = "\n... cut here; the whole of it is on the page of the workflow's run.\n"
+
+
+def build(quality: str | None, plan: str | None) -> str:
+    """Write the comment; its longer part is cut where both do not fit."""
+    head = f"{MARKER}\n"
+    missing = "_Not there: see the workflow's run._"
+    room = LIMIT - 1000  # for the frame
+    # Lengths as GitHub may count them: in UTF-16.
+    shares = _shares(_length(quality or ""), _length(plan or ""), room)
+    gates = cut(quality, shares[0]) if quality is not None else f"# Quality gates\n\n{missing}"
+    planned = (
+        f"<details><summary>{_outcome(plan)}</summary>\n\n{block(cut(plan, shares[1]), 'text')}\n\n</details>"
+        if plan is not None
+        else missing
+    )
+    body = f"{head}{gates.strip()}\n\n# Infrastructure of dev\n\n{planned}\n"
+    # A plan full of backticks needs a fence as long as itself.
+    return body if plan is None or _length(body) <= LIMIT else build(quality, None)
+
+
+def cut(text: str, length: int) -> str:
+    """Give the beginning of a text that is too long, and say so."""
+    if _length(text) <= length:
+        return text
+    kept = text.encode("utf-16-le")[: 2 * max(0, length - len(_CUT))].decode("utf-16-le", errors="ignore")
+    return kept + _CUT
+
+
+def _shares(first: int, second: int, room: int) -> tuple[int, int]:
+    half = room // 2
+    return max(half, room - second), max(half, room - first)
+
+
+def _length(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def _outcome(plan: str) -> str:
+    told = [line for line in plan.splitlines() if line.startswith(("Plan: ", "No changes."))]
+    line = told[-1] if told else "The plan"
+    return line.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def post(repository: str, number: int, body: str) -> str:
+    """Write the comment into the pull request, over an earlier one of ours; gives what was done."""
+    comments = f"repos/{repository}/issues/{number}/comments"
+    listed = _gh(["--paginate", f"{comments}?per_page=100", "--jq", ".[] | {id, body, login: .user.login}"])
+    ours = [
+        comment["id"]
+        for comment in map(json.loads, listed.splitlines())
+        # Anybody can write the marker; only what the workflow's own account wrote is written over.
+        if comment["login"] == AUTHOR and comment["body"].startswith(MARKER)
+    ]
+    content = json.dumps({"body": body})
+    if ours:
+        _gh(["--method", "PATCH", f"repos/{repository}/issues/comments/{ours[0]}", "--input", "-"], content)
+        return "brought up to date"
+    _gh(["--method", "POST", comments, "--input", "-"], content)
+    return "written"
+
+
+def _gh(arguments: list[str], stdin: str = "") -> str:
+    command = ["gh", "api", *arguments]
+    return subprocess.run(command, input=stdin, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+
+def main() -> int:
+    """Build and post the comment; gives the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("repository")
+    parser.add_argument("number", type=int)
+    parser.add_argument("--quality", type=Path, required=True)
+    parser.add_argument("--plan", type=Path, required=True)
+    arguments = parser.parse_args()
+    body = build(_read(arguments.quality), _read(arguments.plan))
+    try:
+        print(f"The comment was {post(arguments.repository, arguments.number, body)}.")
+    except subprocess.CalledProcessError as error:
+        print(f"The comment could not be posted: gh ended with status {error.returncode}, see above.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
