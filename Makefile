@@ -18,7 +18,7 @@ export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.airlock/cache/virtualenv
 export PATH := $(PATH):$(CURDIR)/.airlock/uv/lib/bin:$(CURDIR)/.airlock/uv/venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down sql test test-fast test-infra lint bench quality-diff requirements \
+.PHONY: help install demo up down sql test test-fast test-infra prove-ci lint bench quality-diff requirements \
 	bootstrap plan apply destroy clean
 
 help:
@@ -44,10 +44,13 @@ test: install ## the whole test suite
 	@.venv/bin/python -m pytest
 
 test-fast: install ## without the tests that take half a minute or more
-	@.venv/bin/python -m pytest -m "not e2e and not infra and not linters"
+	@.venv/bin/python -m pytest -m "not e2e and not infra and not linters and not prove"
 
 test-infra: install ## dev and prod in full on a stand-in of AWS (half an hour)
 	@.venv/bin/python -m pytest tests/terraform -m ""
+
+prove-ci: install ## run the workflows on this machine, at length (half an hour)
+	@.venv/bin/python -m pytest tests/workflows -m ""
 
 lint: install ## every check that a change gets
 	@.venv/bin/python -m prek run --all-files

@@ -1,0 +1,166 @@
+"""A stand-in for the programs that workflows call: it records each call, refuses unknown flags, fails where told to.
+
+It is installed under the names of the programs, in a folder beside `calls.jsonl`, where every call is written down.
+`answers.json` has what some calls print; `fail` has a pattern of the calls that shall fail.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+FOLDER = Path(os.path.abspath(sys.argv[0])).parent.parent  # noqa: PTH100 - a link must not be followed
+
+
+class Flags(argparse.ArgumentParser):
+    """Flags of one command; what it does not know ends with status 64."""
+
+    def __init__(self, *valued: str, switches: tuple[str, ...] = (), words: str = "*") -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+        for flag in valued:
+            self.add_argument(*flag.split("|"), dest=flag.split("|")[0].strip("-"), action="append")
+        for flag in switches:
+            self.add_argument(*flag.split("|"), dest=flag.split("|")[0].strip("-"), action="store_true")
+        self.add_argument("words", nargs=words)
+
+    def error(self, message: str) -> NoReturn:
+        stop(64, message)
+
+
+def stop(status: int, message: str) -> NoReturn:
+    print(f"stand-in: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+# As `astro deploy --help` and `astro deployment inspect|wake-up --help` of version 1.43 list them.
+ASTRO_DEPLOY = Flags(
+    "--workspace-id", "--env|-e", "--test|-t", "--image-name|-i", "--dags-path", "--deployment-name|-n", "--wait-time",
+    "--description", "--build-secrets", "--verbosity",
+    switches=("--force|-f", "--prompt|-p", "--save|-s", "--pytest", "--dags|-d", "--no-dags-base-dir", "--image",
+              "--parse", "--wait|-w"),
+    words="?",
+)  # fmt: skip
+ASTRO_INSPECT = Flags(
+    "--deployment-name|-n", "--output|-o", "--key|-k", "--workspace-id", "--verbosity",
+    switches=("--template|-t", "--clean-output|-c", "--show-workload-identity"), words="?",
+)  # fmt: skip
+ASTRO_WAKE_UP = Flags(
+    "--deployment-name|-n", "--until|-u", "--for|-d", "--workspace-id", "--verbosity",
+    switches=("--remove-override|-r", "--force|-f"), words="?",
+)  # fmt: skip
+GH_API = Flags(
+    "--jq|-q", "--method|-X", "--input", "--header|-H", "--raw-field|-f", "--field|-F", "--template|-t", "--cache",
+    "--hostname", "--preview|-p",
+    switches=("--paginate", "--slurp", "--silent", "--include|-i", "--verbose"), words="?",
+)  # fmt: skip
+CURL = Flags(
+    "--output|-o", "--proto", "--retry", "--max-time|-m",
+    switches=("--fail|-f", "--silent|-s", "--show-error|-S", "--location|-L"), words="?",
+)  # fmt: skip
+DOCKER_BUILD = Flags("--tag|-t", "--file|-f", "--platform", switches=("--pull", "--no-cache"), words="?")
+# Terraform's flags have one dash, and their value behind `=`.
+_COMMON = {"-no-color", "-input", "-lock", "-lock-timeout", "-var", "-var-file"}
+TERRAFORM = {
+    "init": {*_COMMON, "-backend", "-backend-config", "-reconfigure", "-upgrade", "-lockfile", "-get", "-json"},
+    "plan": {
+        *_COMMON,
+        "-detailed-exitcode",
+        "-out",
+        "-destroy",
+        "-refresh",
+        "-refresh-only",
+        "-target",
+        "-parallelism",
+    },
+    "apply": {*_COMMON, "-auto-approve", "-destroy", "-refresh", "-target", "-parallelism", "-compact-warnings"},
+    "output": {"-no-color", "-raw", "-json", "-state"},
+    "version": {"-json"},
+}
+
+
+def answer(call: str) -> str:
+    """Give what a call shall print: the longest beginning of it that answers are for."""
+    answers = json.loads((FOLDER / "answers.json").read_text())
+    fitting = sorted((known for known in answers if call.startswith(known)), key=len)
+    return str(answers[fitting[-1]]) if fitting else ""
+
+
+def astro(words: list[str]) -> None:
+    if not os.environ.get("ASTRO_API_TOKEN"):
+        stop(1, "no ASTRO_API_TOKEN")
+    tag = FOLDER / "tag"
+    if words[:1] == ["deploy"]:
+        given = ASTRO_DEPLOY.parse_args(words[1:])
+        if given.__dict__["wait-time"] and not given.wait:
+            stop(1, "cannot use --wait-time with --wait=false")
+        if given.dags and given.image:
+            stop(1, "cannot use both --dags and --image together")
+        if not Path("Dockerfile").is_file():
+            stop(1, "this is not an Astro project directory")
+        if given.dags:
+            print("Successfully uploaded DAGs with version 2026-01-01T00:00:00Z to Astro.")
+        else:
+            tag.write_text(f"deploy-{len((FOLDER / 'calls.jsonl').read_text())}")
+            print("Successfully pushed image to Astronomer registry.")
+    elif words[:2] == ["deployment", "inspect"]:
+        key = ASTRO_INSPECT.parse_args(words[2:]).key[0]
+        print(tag.read_text() if key == "metadata.current_tag" and tag.exists() else answer(f"astro {key}"))
+    elif words[:2] == ["deployment", "wake-up"]:
+        ASTRO_WAKE_UP.parse_args(words[2:])
+    else:
+        stop(64, f"astro has no such command: {words}")
+
+
+def terraform(words: list[str]) -> None:
+    rest = [word for word in words if not word.startswith("-chdir=")]
+    command, *flags = rest
+    if command not in TERRAFORM:
+        stop(64, f"terraform has no such command: {command}")
+    for flag in flags:
+        if flag.startswith("-") and flag.partition("=")[0] not in TERRAFORM[command]:
+            stop(64, f"terraform {command} has no flag {flag}")
+    if command in ("plan", "apply") and not os.environ.get("ASTRO_API_TOKEN"):
+        stop(1, "the astro provider has no ASTRO_API_TOKEN")
+    print(answer(f"terraform {' '.join(words)}") or answer(f"terraform {' '.join(rest)}"), end="")
+    if command == "plan" and "-detailed-exitcode" in flags:
+        sys.exit(int(answer("plan status") or 0))
+
+
+def gh(words: list[str]) -> None:
+    if words[:1] != ["api"] or not os.environ.get("GH_TOKEN"):
+        stop(64, f"gh cannot do this: {words}")
+    given = GH_API.parse_args(words[1:])
+    if given.input:
+        (FOLDER / "posted.json").write_text(sys.stdin.read())
+    print(answer(f"gh {given.words}"), end="")
+
+
+def curl(words: list[str]) -> None:
+    shutil.copy(FOLDER / "astro.tar.gz", CURL.parse_args(words).output[0])
+
+
+def docker(words: list[str]) -> None:
+    if words[:1] != ["build"]:
+        stop(64, f"docker cannot do this: {words}")
+    DOCKER_BUILD.parse_args(words[1:])
+
+
+def main() -> None:
+    name, words = Path(sys.argv[0]).name, sys.argv[1:]
+    call = " ".join([name, *words])
+    with (FOLDER / "calls.jsonl").open("a") as calls:
+        calls.write(
+            json.dumps({"call": [name, *words], "secrets": sorted({"ASTRO_API_TOKEN"} & set(os.environ))}) + "\n"
+        )
+    failing = FOLDER / "fail"
+    if failing.exists() and re.match(failing.read_text(), call):
+        stop(1, f"fails as it was told: {call}")
+    {"astro": astro, "terraform": terraform, "gh": gh, "curl": curl, "docker": docker}[name](words)
+
+
+if __name__ == "__main__":
+    main()

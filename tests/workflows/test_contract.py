@@ -1,0 +1,124 @@
+"""What holds of every workflow, whatever it does; the linters that know the most about them find nothing."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.workflows.act import CONTRACT, ROOT
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+ACTIONS = sorted((ROOT / ".github/actions").glob("*/action.yml"))
+each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+
+
+def read(path: Path) -> dict[str, Any]:
+    # `on` is true to YAML 1.1: nothing here needs the words for true and false.
+    content = yaml.load(path.read_text(), yaml.BaseLoader)
+    assert isinstance(content, dict)
+    return content
+
+
+def jobs(path: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = read(path)["jobs"]
+    return found
+
+
+def steps(path: Path) -> Iterator[dict[str, Any]]:
+    content = read(path)
+    for job in content.get("jobs", {"": content.get("runs")}).values():
+        yield from job["steps"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS + ACTIONS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_an_action_gets_the_inputs_that_its_pinned_commit_has(path: Path) -> None:
+    for step in steps(path):
+        if uses := step.get("uses"):
+            given = set(step.get("with", {}))
+            if uses.startswith("$/"):
+                inputs = read(ROOT / uses.removeprefix("$/") / "action.yml")["inputs"]
+                required = {name for name, it in inputs.items() if it.get("required") == "true"}
+                assert required <= given <= set(inputs), uses
+            else:
+                assert uses in CONTRACT, f"{uses}: write its inputs into tests/workflows/actions.yaml"
+                assert given <= set(CONTRACT[uses]), f"{uses} has no input {given - set(CONTRACT[uses])}"
+
+
+def test_the_contract_names_no_action_that_is_not_used() -> None:
+    used = {step.get("uses") for path in WORKFLOWS + ACTIONS for step in steps(path)}
+    assert set(CONTRACT) <= used
+
+
+@pytest.mark.parametrize("path", WORKFLOWS + ACTIONS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_pin_says_its_version(path: Path) -> None:
+    for line in path.read_text().splitlines():
+        if "uses:" in line and "$/" not in line:
+            assert re.search(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
+
+
+@each_workflow
+def test_nothing_is_granted_but_by_a_job_with_a_reason(path: Path) -> None:
+    assert read(path)["permissions"] == {}
+    for name, job in jobs(path).items():
+        assert job["permissions"], name
+    granted = re.findall(r"^      [\w-]+: (?:read|write)(.*)$", path.read_text(), re.MULTILINE)
+    assert granted
+    assert all(re.match(r" # \w", reason) for reason in granted), "say behind each permission what it is for"
+
+
+@each_workflow
+def test_every_job_has_a_limit_and_its_runs_do_not_cross(path: Path) -> None:
+    workflow = read(path)
+    for name, job in jobs(path).items():
+        assert 0 < int(job["timeout-minutes"]) <= 180, name
+        assert job["runs-on"] == "ubuntu-24.04", name
+        concurrency = job.get("concurrency") or workflow.get("concurrency")
+        assert concurrency, name
+        if path.name != "ci.yml":
+            assert concurrency["cancel-in-progress"] == "false", f"{name}: a deploy that began is not cut off"
+
+
+@each_workflow
+def test_secrets_are_only_in_jobs_with_an_environment(path: Path) -> None:
+    for name, job in jobs(path).items():
+        if "secrets." in str(job) or "id-token" in job["permissions"]:
+            assert job.get("environment"), name
+    assert "secrets: inherit" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS + ACTIONS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_no_expression_is_pasted_into_a_script(path: Path) -> None:
+    for step in steps(path):
+        assert "${{" not in step.get("run", ""), step
+
+
+@each_workflow
+def test_nothing_runs_with_more_rights_for_a_fork(path: Path) -> None:
+    assert not set(read(path)["on"]) & {"pull_request_target", "workflow_run", "issue_comment"}
+
+
+@each_workflow
+def test_the_readme_tells_of_every_workflow(path: Path) -> None:
+    assert f"`{path.name}`" in (ROOT / ".github/workflows/README.md").read_text()
+
+
+def test_the_tests_run_on_the_lowest_and_the_highest_python() -> None:
+    lowest, above = re.findall(r"3\.\d+", (ROOT / "pyproject.toml").read_text().partition("requires-python")[2])[:2]
+    highest = f"3.{int(above.removeprefix('3.')) - 1}"
+    assert jobs(ROOT / ".github/workflows/ci.yml")["tests"]["strategy"]["matrix"]["python"] == [lowest, highest]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["actionlint"], ["zizmor", "--offline", "--persona", "auditor", "--no-ignores", ".github"]],
+    ids=lambda it: it[0],
+)
+def test_linters_find_nothing(command: list[str]) -> None:
+    program = Path(sys.executable).parent / command[0]
+    found = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
