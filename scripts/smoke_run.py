@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -92,12 +93,19 @@ def _let_run(airflow: AirflowApi, dag_id: str) -> Iterator[None]:
             airflow.pause(dag_id, True)
 
 
-def run(airflow: AirflowApi, console: Console, dag_id: str, seconds: float = RUN_SECONDS, pause: float = 2) -> None:
-    """Run one DAG to its end and print what came of it; raises SmokeFailed."""
+def run(
+    airflow: AirflowApi,
+    console: Console,
+    dag_id: str,
+    conf: dict[str, Any] | None = None,
+    seconds: float = RUN_SECONDS,
+    pause: float = 2,
+) -> None:
+    """Run one DAG to its end and print what came of it; raises SmokeFailed. Its params are its own unless given."""
     try:
         with _let_run(airflow, dag_id):
             run_id = f"smoke__{datetime.now(UTC).isoformat()}"
-            airflow.trigger(dag_id, run_id=run_id)
+            airflow.trigger(dag_id, conf, run_id)
             link = f"{airflow.url}/dags/{dag_id}/runs/{quote(run_id, safe='')}"
             console.print(f"{dag_id}: {link}", soft_wrap=True, markup=False)
             (state,) = wait(airflow, console, {dag_id: run_id}, seconds=seconds, pause=pause)
