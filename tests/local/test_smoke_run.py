@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import requests
 from rich.console import Console
 
 from local.platform import Platform, platform
@@ -34,8 +35,14 @@ def running() -> Iterator[Platform]:
 
 @pytest.fixture
 def airflow(running: Platform) -> AirflowApi:
-    """Give a client for the address as Astro would write it."""
-    return smoke_run.client(f"{running.ui}/api/v2?orgId=org", "any token")
+    """Give a client with a token, as on Astro, for the address as Astro would write it."""
+    token = requests.get(f"{running.ui}/auth/token", timeout=10).json()["access_token"]
+    return smoke_run.client(f"{running.ui}/api/v2?orgId=org", token)
+
+
+def test_a_token_that_airflow_did_not_give_is_refused_at_once(running: Platform) -> None:
+    with pytest.raises(smoke_run.SmokeFailed, match="Airflow refused the token"):
+        smoke_run.reach(smoke_run.client(running.ui, "of another deployment"))
 
 
 def test_a_paused_dag_is_run_told_and_paused_again(
@@ -62,7 +69,7 @@ def test_a_dag_that_was_let_run_stays_so(airflow: AirflowApi) -> None:
 
 def test_a_closed_gate_fails_with_its_task_and_the_end_of_its_log(airflow: AirflowApi) -> None:
     console = Console(record=True, width=120)
-    # Three bad rows of two are more than a quarantine takes: with one ticker the share is all of it.
+    # One bad row of one: more than is set aside.
     with pytest.raises(smoke_run.SmokeFailed, match=rf"{MARKET}.validate_market_data\. http://127"):
         smoke_run.run(airflow, console, MARKET, {"market_date": BAD_DAY, "tickers": ["AMZN"]})
     text = console.export_text()
