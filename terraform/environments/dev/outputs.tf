@@ -1,3 +1,8 @@
+output "workspace_id" {
+  description = "Where the Astro CLI looks for the deployment."
+  value       = module.astro.workspace_id
+}
+
 output "deployment_id" {
   description = "What the Astro CLI and the workflows deploy to."
   value       = module.astro.deployment_id

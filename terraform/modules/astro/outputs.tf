@@ -1,3 +1,8 @@
+output "workspace_id" {
+  description = "Where the Astro CLI looks for the deployment."
+  value       = astro_workspace.this.id
+}
+
 output "deployment_id" {
   description = "What the Astro CLI and the workflows deploy to."
   value       = astro_deployment.this.id
