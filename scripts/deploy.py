@@ -27,6 +27,7 @@ from scripts import job_summary, smoke_run
 from scripts.airflow_api import AirflowApi, AirflowApiError
 from scripts.deploy_mode import ROOT, Decision, Mode, decide
 
+OUTPUTS = ("workspace_id", "deployment_id", "deployment_url")
 DEPLOYED = "airlock_deployed_commit"
 MIGRATIONS, MARKET, VIEWS = "warehouse_migrations", "market_etl__taskflow_api", "daily_operations_view_update"
 # What `astro deploy` says once it has deployed: in some cases it ends with status 0 and has not.
@@ -105,7 +106,7 @@ class Deploy:
 
     def read_outputs(self) -> None:
         """Ask Terraform which deployment this is and where its Airflow is."""
-        for name in ("deployment_id", "deployment_url"):
+        for name in OUTPUTS:
             self.outputs[name] = _run("terraform", self._folder, "output", "-raw", name).strip()
             if not self.outputs[name]:
                 raise StepFailed(f"Terraform's output {name} is empty.")
@@ -113,7 +114,7 @@ class Deploy:
     def wake_up(self) -> None:
         """Wake a deployment that hibernates: the deploy would succeed, and nothing answer afterwards."""
         if self._inspect("metadata.status") == "HIBERNATING":
-            _run("astro", "deployment", "wake-up", self.outputs["deployment_id"], "--for", "2h", "--force", show=True)
+            _run("astro", "deployment", "wake-up", *self._deployment, "--for", "2h", "--force", show=True)
 
     def decide(self) -> None:
         """Compare with what the deployment says runs on it."""
@@ -138,7 +139,7 @@ class Deploy:
         with _tree(self.commit) as tree:
             # --force: no question, and no look for changes, which makes it end with status 0 and deploy nothing.
             said = _run(
-                "astro", "deploy", self.outputs["deployment_id"], *(["--dags"] if mode is Mode.DAGS else []),
+                "astro", "deploy", *self._deployment, *(["--dags"] if mode is Mode.DAGS else []),
                 "--force", "--wait", "--wait-time", "20m", "--description", self.commit, cwd=tree, show=True,
             )  # fmt: skip
         if _DEPLOYED_WORDS[mode] not in said:
@@ -174,6 +175,11 @@ class Deploy:
         return smoke_run.client(self.outputs["deployment_url"], self.token)
 
     @property
+    def _deployment(self) -> list[str]:
+        # A token of the organization names no workspace; without one `astro deploy` ends well and deploys nothing.
+        return [self.outputs["deployment_id"], "--workspace-id", self.outputs["workspace_id"]]
+
+    @property
     def _folder(self) -> str:
         return f"-chdir=terraform/environments/{self.environment}"
 
@@ -184,7 +190,7 @@ class Deploy:
         smoke_run.reach(self.airflow, pause=self.pause)
 
     def _inspect(self, key: str) -> str:
-        return _run("astro", "deployment", "inspect", self.outputs["deployment_id"], "--key", key).strip()
+        return _run("astro", "deployment", "inspect", *self._deployment, "--key", key).strip()
 
 
 def go_back(deploy: Deploy, step: str) -> str:

@@ -61,8 +61,8 @@ def reach(airflow: AirflowApi, seconds: float = REACHED_SECONDS, pause: float = 
     except AirflowApiError as error:
         if error.status < 404:
             raise SmokeFailed(
-                f"Airflow refused the token (status {error.status}): ASTRO_API_TOKEN has to be a valid API token of "
-                "this deployment, with the role Deployment Admin, in the GitHub environment of the same name."
+                f"Airflow refused the token (status {error.status}): ASTRO_API_TOKEN has to be a valid API token that "
+                "may administer this deployment."
             ) from None
         raise SmokeFailed(_unreachable(seconds, error)) from None
     except requests.RequestException as error:

@@ -23,7 +23,9 @@ INSIDE = "AIRLOCK_INSIDE_ACT"  # set where act runs the tests: they must not run
 CONTRACT: dict[str, list[str]] = yaml.safe_load((ROOT / "tests/workflows/actions.yaml").read_text())
 REPOSITORY, FORK = "acme/airlock", "somebody/airlock"
 SECRET = "token-that-nobody-may-read"
-TOOLS = ("terraform", "gh", "curl")
+# Where each program's stand-in is: on the PATH; on it once a job has credentials, so that a job without them gets the
+# real one; in the archive that is downloaded and checked.
+PLACES = {"gh": "bin", "curl": "bin", "terraform": "cloud", "astro": "tools"}
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,13 @@ class Act:
 
     def __init__(self, folder: Path, clone: Path, *, share_environment: bool = True) -> None:
         self.folder, self.clone = folder / "stand-ins", clone
-        (self.folder / "bin").mkdir(parents=True)
-        (self.folder / "tools").mkdir()
+        for place in PLACES.values():
+            (self.folder / place).mkdir(parents=True, exist_ok=True)
         self.answers: dict[str, str] = {}
         program = f"#!{sys.executable}\n" + (ROOT / "tests/workflows/stand_in.py").read_text()
-        for tool in ("astro", *TOOLS):
-            # astro has to come from the archive that is downloaded and checked: it is not on the PATH.
-            place = self.folder / ("tools" if tool == "astro" else "bin") / tool
-            place.write_text(program)
-            place.chmod(0o755)
+        for tool, place in PLACES.items():
+            (self.folder / place / tool).write_text(program)
+            (self.folder / place / tool).chmod(0o755)
         self.astro_sha256 = self._archive()
         self._actions(share_environment)
 
@@ -143,7 +143,6 @@ class Act:
                 **outer,
                 "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
                 "XDG_CACHE_HOME": str(self.folder / "cache"),
-                "HOME": str(self.folder),
             },
             capture_output=True,
             text=True,

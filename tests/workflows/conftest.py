@@ -42,6 +42,7 @@ def airflow(httpserver: HTTPServer, actor: Act, clone: Path) -> AirflowDouble:
     """Give the Airflow of the deployment that Terraform's outputs name."""
     double = AirflowDouble(httpserver, SECRET, clone / "dags", actor.folder / "calls.jsonl")
     actor.answers |= {
+        "terraform output -raw workspace_id": "the-workspace",
         "terraform output -raw deployment_id": "the-deployment",
         "terraform output -raw deployment_url": f"{double.url}/?orgId=org",
         "astro metadata.status": "HEALTHY",

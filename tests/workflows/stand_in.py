@@ -101,10 +101,18 @@ def astro(words: list[str]) -> None:
             stop(1, "cannot use both --dags and --image together")
         if not Path("Dockerfile").is_file():
             stop(1, "this is not an Astro project directory")
-        if given.dags:
+        print("Using an Astro API Token")
+        silent = (FOLDER / "silent").read_text() if (FOLDER / "silent").exists() else ""
+        # In these cases the CLI says why, ends with status 0 and has deployed nothing.
+        if silent == "uncommitted":
+            print("Project directory has uncommitted changes, use `astro deploy [deployment-id] -f` to force deploy.")
+        elif silent == "other-workspace" or not given.__dict__["workspace-id"]:
+            print("Invalid workspace id was provided through the --workspace-id flag")
+        elif given.dags:
             print("Successfully uploaded DAGs with version 2026-01-01T00:00:00Z to Astro.")
         else:
-            tag.write_text(f"deploy-{len((FOLDER / 'calls.jsonl').read_text())}")
+            if silent != "same-image":
+                tag.write_text(f"deploy-{len((FOLDER / 'calls.jsonl').read_text())}")
             print("Successfully pushed image to Astronomer registry.")
     elif words[:2] == ["deployment", "inspect"]:
         key = ASTRO_INSPECT.parse_args(words[2:]).key[0]

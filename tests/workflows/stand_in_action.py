@@ -38,8 +38,18 @@ def setup_python() -> None:
     link = place / "python3"
     link.unlink(missing_ok=True)
     link.symlink_to(found)
+    add_path(place)
+
+
+def credentials() -> None:
+    """Let programs that would use the credentials be stand-ins from here on."""
+    add_path(FOLDER / "cloud")
+
+
+def add_path(folder: Path) -> None:
+    """Put a folder first on the PATH of later steps."""
     with Path(os.environ["GITHUB_PATH"]).open("a") as file:
-        file.write(f"{place}\n")
+        file.write(f"{folder}\n")
 
 
 def upload() -> None:
@@ -69,6 +79,7 @@ if failing.exists() and re.match(failing.read_text(), PLACE["action"]):
 parts = {
     "actions/checkout": checkout,
     "actions/setup-python": setup_python,
+    "aws-actions/configure-aws-credentials": credentials,
     "actions/upload-artifact": upload,
     "actions/download-artifact": download,
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from scripts.deploy import OUTPUTS
 from tests.workflows.act import FORK, SECRET, Act, Ran, commit, git
 from tests.workflows.airflow_double import AirflowDouble
 
@@ -43,18 +44,20 @@ def told(calls: list[list[str]]) -> list[str]:
 def steps_of(environment: str, sha: str, mode: str = "", *, views: bool = False) -> list[str]:
     """What a deploy to one environment calls."""
     folder = f"-chdir=terraform/environments/{environment}"
-    again = ["astro deployment inspect the-deployment --key metadata.current_tag"]
+    again = ["astro deployment inspect the-deployment --workspace-id the-workspace --key metadata.current_tag"]
     return [
         "curl --fail --silent --show-error --location --proto =https --retry 3 --output FILE ADDRESS",
         f"aws-actions/configure-aws-credentials aws-region=eu-central-1 role-to-assume={ENVIRONMENT['AWS_ROLE_ARN']}",
         f"terraform {folder} init",
         f"terraform {folder} apply -auto-approve",
+        f"terraform {folder} output -raw workspace_id",
         f"terraform {folder} output -raw deployment_id",
         f"terraform {folder} output -raw deployment_url",
-        "astro deployment inspect the-deployment --key metadata.status",
+        "astro deployment inspect the-deployment --workspace-id the-workspace --key metadata.status",
         "airflow remember ",
         *again,
-        f"astro deploy the-deployment {mode}--force --wait --wait-time 20m --description {sha}",
+        f"astro deploy the-deployment --workspace-id the-workspace {mode}"
+        f"--force --wait --wait-time 20m --description {sha}",
         *([] if mode else again),
         "airflow run warehouse_migrations",
         "airflow run market_etl__taskflow_api",
@@ -84,7 +87,7 @@ def test_a_merge_goes_to_dev_and_then_to_prod(actor: Act, airflow: AirflowDouble
     ran = deploy(actor, variables={**variables(actor), "VIEWS_SOURCE_TABLES_FED": "true"})
     assert ran.status == 0, ran.text
     # One double serves both environments: prod finds the commit deployed, so it is forgotten in between.
-    dev, prod = steps_of("dev", sha, views=True), steps_of("prod", sha, views=True)[:7]
+    dev, prod = steps_of("dev", sha, views=True), steps_of("prod", sha, views=True)[:8]
     assert plain(ran.calls) == [DECIDE, *dev, *prod]
     assert ["astro_" in call[-1] for call in ran.calls if call[0] == "curl"] == [True, True]
     assert airflow.deployed == sha
@@ -161,10 +164,10 @@ CUTS = [
     ("aws-actions", 2, "aws"),
     (r"terraform \S*/dev init", 3, "init"),
     (r"terraform \S*/dev apply", 4, "apply"),
-    (r"terraform \S*/dev output -raw deployment_id", 5, "output"),
-    ("astro deployment inspect the-deployment --key metadata.status", 7, "status"),
-    ("astro deployment inspect the-deployment --key metadata.current_tag", 9, "tag"),
-    ("astro deploy the-deployment", 10, "deploy"),
+    (r"terraform \S*/dev output -raw workspace_id", 5, "output"),
+    ("astro deployment inspect the-deployment --workspace-id the-workspace --key metadata.status", 8, "status"),
+    ("astro deployment inspect the-deployment --workspace-id the-workspace --key metadata.current_tag", 10, "tag"),
+    ("astro deploy the-deployment", 11, "deploy"),
 ]
 
 
@@ -198,6 +201,31 @@ def test_a_failed_run_keeps_the_commit_from_prod_and_says_how_to_go_back(
     assert "it went wrong" in ran.text
     assert f"workflow `rollback` with environment dev and commit {before}" in ran.text
     assert airflow.deployed == "", "the next deploy must not take this for deployed"
+
+
+def test_a_deployment_that_hibernates_is_woken_up_first(actor: Act, airflow: AirflowDouble) -> None:
+    actor.answers["astro metadata.status"] = "HIBERNATING"
+    ran = deploy(actor, job="dev")
+    assert ran.status == 0, ran.text
+    calls = [call for call in told(ran.calls) if call.startswith("astro")]
+    assert calls[1] == "astro deployment wake-up the-deployment --workspace-id the-workspace --for 2h --force"
+
+
+@pytest.mark.parametrize("silent", ["uncommitted", "other-workspace", "same-image"])
+def test_an_astro_deploy_that_ends_well_and_deploys_nothing_is_a_failure(
+    actor: Act, airflow: AirflowDouble, silent: str
+) -> None:
+    (actor.folder / "silent").write_text(silent)
+    ran = deploy(actor)
+    assert ran.status != 0
+    assert not [call for call in ran.calls if call[:2] == ["airflow", "run"]]
+    assert ("still runs the image" if silent == "same-image" else "did not say that it deployed") in ran.text
+
+
+def test_terraform_has_the_outputs_that_a_deploy_asks_for(clone: Path) -> None:
+    for environment in ("dev", "prod"):
+        text = (clone / f"terraform/environments/{environment}/outputs.tf").read_text()
+        assert set(OUTPUTS) <= set(re.findall(r'^output "(\w+)"', text, re.MULTILINE))
 
 
 def test_a_fork_deploys_nothing(actor: Act) -> None:
