@@ -31,7 +31,8 @@ def setup_python() -> None:
         found = str(Path(sys.executable).resolve())
         Path(".venv").symlink_to(shared)
         Path(".airlock").mkdir(exist_ok=True)
-        Path(".airlock/cache").symlink_to(shared.parent / ".airlock" / "cache")
+        for name in ("cache", "uv"):
+            Path(".airlock", name).symlink_to(shared.parent / ".airlock" / name)
         print(f"stand-in: Python {wanted} is {found}, with the environment of the checkout")
     place = FOLDER / f"python-{wanted}"
     place.mkdir(exist_ok=True)
