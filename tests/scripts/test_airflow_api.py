@@ -32,6 +32,17 @@ def test_a_run_is_triggered_once_without_a_logical_date(httpserver: HTTPServer) 
     assert len(httpserver.log) == 1
 
 
+def test_a_trigger_with_an_id_is_repeated_and_finds_its_own_run(httpserver: HTTPServer) -> None:
+    """The first answer is lost on its way; Airflow has the run."""
+    body = {"logical_date": None, "conf": {}, "dag_run_id": "smoke__1"}
+    for status in (502, 409):
+        httpserver.expect_ordered_request("/api/v2/dags/a_dag/dagRuns", "POST", json=body).respond_with_data(
+            "not the run", status=status
+        )
+    assert AirflowApi(httpserver.url_for("/")).trigger("a_dag", run_id="smoke__1") == "smoke__1"
+    assert len(httpserver.log) == 2
+
+
 def test_a_refusal_is_told_in_airflows_words_and_not_repeated(httpserver: HTTPServer) -> None:
     httpserver.expect_request("/api/v2/dags/a_dag/dagRuns").respond_with_data('{"detail":"no such DAG"}', status=404)
     with pytest.raises(AirflowApiError, match=r"POST dags/a_dag/dagRuns: 404 .*no such DAG"):

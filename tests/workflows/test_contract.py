@@ -111,6 +111,12 @@ def test_the_tests_run_on_the_lowest_and_the_highest_python() -> None:
     assert jobs(ROOT / ".github/workflows/ci.yml")["tests"]["strategy"]["matrix"]["python"] == [lowest, highest]
 
 
+@each_workflow
+def test_one_environment_or_python_does_not_hide_the_other(path: Path) -> None:
+    for name, job in jobs(path).items():
+        assert "strategy" not in job or job["strategy"]["fail-fast"] == "false", name
+
+
 @pytest.mark.parametrize("path", WORKFLOWS + ACTIONS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_no_linter_is_told_to_look_away(path: Path) -> None:
     """make lint has actionlint, and zizmor in its strictest persona."""

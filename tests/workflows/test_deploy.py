@@ -122,6 +122,7 @@ def test_without_a_checksum_nothing_is_downloaded(actor: Act, airflow: AirflowDo
     assert "ASTRO_CLI_SHA256 is no SHA-256: set it" in ran.text
 
 
+@pytest.mark.prove
 def test_another_archive_than_the_checksum_says_is_not_used(actor: Act, airflow: AirflowDouble) -> None:
     ran = deploy(actor, variables={**variables(actor), "ASTRO_CLI_SHA256": "0" * 64})
     assert ran.status != 0
@@ -184,7 +185,9 @@ def test_what_fails_stops_all_that_comes_after(
     assert not ran.steps.get("prod")
 
 
-@pytest.mark.parametrize("failing", ["warehouse_migrations", "market_etl__taskflow_api"])
+@pytest.mark.parametrize(
+    "failing", ["market_etl__taskflow_api", pytest.param("warehouse_migrations", marks=pytest.mark.prove)]
+)
 def test_a_failed_run_keeps_the_commit_from_prod_and_says_how_to_go_back(
     actor: Act, airflow: AirflowDouble, clone: Path, failing: str
 ) -> None:
@@ -211,7 +214,9 @@ def test_a_deployment_that_hibernates_is_woken_up_first(actor: Act, airflow: Air
     assert calls[1] == "astro deployment wake-up the-deployment --workspace-id the-workspace --for 2h --force"
 
 
-@pytest.mark.parametrize("silent", ["uncommitted", "other-workspace", "same-image"])
+@pytest.mark.parametrize(
+    "silent", ["uncommitted", "same-image", pytest.param("other-workspace", marks=pytest.mark.prove)]
+)
 def test_an_astro_deploy_that_ends_well_and_deploys_nothing_is_a_failure(
     actor: Act, airflow: AirflowDouble, silent: str
 ) -> None:
