@@ -49,7 +49,7 @@ test-fast: install ## without the tests that take half a minute or more
 test-infra: install ## dev and prod in full on a stand-in of AWS (half an hour)
 	@.venv/bin/python -m pytest tests/terraform -m ""
 
-prove-ci: install ## run the workflows on this machine, at length (half an hour)
+prove-ci: install ## run the workflows on this machine, in a fresh clone (an hour)
 	@.venv/bin/python -m pytest tests/workflows -m ""
 
 lint: install ## every check that a change gets

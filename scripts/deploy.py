@@ -53,7 +53,10 @@ class Deploy:
     before: str | None = None
     """The commit that ran before, when it is known."""
     outputs: dict[str, str] = field(default_factory=dict)
+    reachable: bool = True
+    """Whether Airflow answered before anything was deployed."""
     pause: float = 5
+    patience: float = 300
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Give the steps in order; which ones come last depends on what is decided on the way."""
@@ -68,15 +71,18 @@ class Deploy:
         assert self.decision  # noqa: S101 - decided by the step before
         if self.decision.mode is Mode.NOTHING:
             return
-        yield "forget what is deployed", lambda: self.remember("")
+        if self.reachable:
+            yield "forget what is deployed", self.forget
         yield "astro deploy", self.astro_deploy
         yield "wait for the new DAGs", self.await_dags
+        if not self.reachable:
+            yield "forget what is deployed", self.forget
         if not self.rollback:  # an older commit does not know the newer migrations, which only expand the schema
             yield MIGRATIONS, lambda: self.smoke(MIGRATIONS)
         yield MARKET, lambda: self.smoke(MARKET)
         if self.views_fed:
             yield VIEWS, lambda: self.smoke(VIEWS)
-        yield "remember what is deployed", lambda: self.remember(self.commit)
+        yield "remember what is deployed", self.remember
 
     def check_settings(self) -> None:
         """Refuse to begin what cannot succeed."""
@@ -118,8 +124,13 @@ class Deploy:
 
     def decide(self) -> None:
         """Compare with what the deployment says runs on it."""
-        self._reach()
-        self.before = self.airflow.variable(DEPLOYED) or None
+        try:
+            smoke_run.reach(self.airflow, self.patience, self.pause)
+            self.before = self.airflow.variable(DEPLOYED) or None
+        except smoke_run.Unreachable as error:
+            # What is deployed may be so broken that Airflow does not start: that is no reason not to deploy better.
+            self.console.print(str(error), markup=False, soft_wrap=True)
+            self.reachable = False
         if self.rollback:
             self.decision = Decision(Mode.IMAGE, "going back deploys everything", infrastructure=False)
         else:
@@ -127,9 +138,13 @@ class Deploy:
         self.console.print(f"Deploys {self.decision.mode}: {self.decision.why}", markup=False, soft_wrap=True)
         job_summary.add(f"Deploys **{self.decision.mode}**: {self.decision.why}")
 
-    def remember(self, commit: str) -> None:
-        """Write down which commit is deployed; an empty text: nobody knows."""
-        self.airflow.set_variable(DEPLOYED, commit)
+    def forget(self) -> None:
+        """Write down that nobody knows which commit is deployed."""
+        self.airflow.set_variable(DEPLOYED, "")
+
+    def remember(self) -> None:
+        """Write down which commit is deployed."""
+        self.airflow.set_variable(DEPLOYED, self.commit)
 
     def astro_deploy(self) -> None:
         """Deploy the commit's tree, from a clean work tree of its own, and wait until the deployment is healthy."""
@@ -149,7 +164,7 @@ class Deploy:
 
     def await_dags(self) -> None:
         """Wait until Airflow has read the commit's DAG files: a run before that would be of the old ones."""
-        self._reach()
+        smoke_run.reach(self.airflow, _READ_SECONDS, self.pause)
         paths = _run("git", "ls-tree", "--name-only", "-z", self.commit, "dags/").split("\0")
         wanted = {
             Path(path).name: _run("git", "show", f"{self.commit}:{path}") for path in paths if path.endswith(".py")
@@ -172,7 +187,7 @@ class Deploy:
     @cached_property
     def airflow(self) -> AirflowApi:
         """The deployment's Airflow."""
-        return smoke_run.client(self.outputs["deployment_url"], self.token)
+        return smoke_run.client(self.outputs["deployment_url"], self.token, self.patience)
 
     @property
     def _deployment(self) -> list[str]:
@@ -185,9 +200,6 @@ class Deploy:
 
     def _reads(self, dag_id: str, text: str) -> bool:
         return self.airflow.source(dag_id).strip() == text.strip()
-
-    def _reach(self) -> None:
-        smoke_run.reach(self.airflow, pause=self.pause)
 
     def _inspect(self, key: str) -> str:
         return _run("astro", "deployment", "inspect", *self._deployment, "--key", key).strip()

@@ -32,6 +32,10 @@ class SmokeFailed(Exception):
     """A run failed, or could not be made; the text says which and why."""
 
 
+class Unreachable(SmokeFailed):
+    """Airflow does not answer."""
+
+
 def client(address: str, token: str, patience: float = 300) -> AirflowApi:
     """Give a client of a deployment; Astro writes its address with or without scheme, `?orgId=` and `/api/v2`."""
     parts = urlsplit(address if "://" in address else f"https://{address}")
@@ -57,16 +61,16 @@ def reach(airflow: AirflowApi, seconds: float = REACHED_SECONDS, pause: float = 
                 retry_error_callback=_last,
             )(asked)
             if up is False:
-                raise SmokeFailed(f"Airflow's scheduler or DAG processor was not healthy after {seconds / 60:.0f} min.")
+                raise Unreachable(f"Airflow's scheduler or DAG processor was not healthy after {seconds / 60:.0f} min.")
     except AirflowApiError as error:
         if error.status < 404:
             raise SmokeFailed(
                 f"Airflow refused the token (status {error.status}): ASTRO_API_TOKEN has to be a valid API token that "
                 "may administer this deployment."
             ) from None
-        raise SmokeFailed(_unreachable(seconds, error)) from None
+        raise Unreachable(_unreachable(seconds, error)) from None
     except requests.RequestException as error:
-        raise SmokeFailed(_unreachable(seconds, error)) from None
+        raise Unreachable(_unreachable(seconds, error)) from None
 
 
 def _last(state: tenacity.RetryCallState) -> object:

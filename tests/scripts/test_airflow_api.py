@@ -34,7 +34,7 @@ def test_a_run_is_triggered_once_without_a_logical_date(httpserver: HTTPServer) 
 
 def test_a_trigger_with_an_id_is_repeated_and_finds_its_own_run(httpserver: HTTPServer) -> None:
     """The first answer is lost on its way; Airflow has the run."""
-    body = {"logical_date": None, "conf": {}, "dag_run_id": "smoke__1"}
+    body: dict[str, object] = {"logical_date": None, "conf": {}, "dag_run_id": "smoke__1"}
     for status in (502, 409):
         httpserver.expect_ordered_request("/api/v2/dags/a_dag/dagRuns", "POST", json=body).respond_with_data(
             "not the run", status=status

@@ -47,6 +47,8 @@ class AirflowDouble:
                     for it in self.paused
                 ]
                 return _json({"dags": dags})
+            case "GET", ["importErrors"]:
+                return _json({"import_errors": []})
             case "GET", ["dagSources", dag_id]:
                 return _json({"content": self.source(dag_id)})
             case "GET", ["dags", dag_id]:
