@@ -123,7 +123,9 @@ class Act:
         event_file.write_text(json.dumps({"repository": {"full_name": REPOSITORY}, **payload}))
         # GITHUB_*: where this itself runs in a workflow, it must not take that one's for its own.
         outer = {k: v for k, v in os.environ.items() if not k.startswith(("GITHUB_", "ACTIONS_", "RUNNER_", "PYTEST_"))}
-        given = {INSIDE: "1", **(env or {})}
+        # Where Terraform finds its providers on this machine is the machine's business, not the workflow's.
+        mirror = {name: outer[name] for name in ("TF_CLI_CONFIG_FILE",) if name in outer}
+        given = {INSIDE: "1", **mirror, **(env or {})}
         words = [
             str(Path(sys.executable).parent / "act"), event, "--workflows", f".github/workflows/{workflow}",
             "--eventpath", str(event_file), "--platform", "ubuntu-24.04=-self-hosted", "--no-cache-server",
