@@ -16,6 +16,7 @@ from tests.workflows.act import FORK, REPOSITORY, ROOT, SECRET, Act, Ran, commit
 from tests.workflows.conftest import needs_terraform
 
 VARIABLES = {"ASTRO_CLI_VERSION": "1.43.0", "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/plan", "AWS_REGION": "eu-1"}
+CI = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
 NOT_REALLY = {
     "Build the image": "needs Docker and the registry of the base image: a stand-in of docker takes the command",
     "Plan dev": "needs an account: a stand-in of terraform takes the command",
@@ -34,8 +35,7 @@ def pull_request(actor: Act, *, fork: bool = False, **options: Any) -> Ran:
 
 def job_of(step: str) -> str:
     """Give the job that has a step."""
-    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
-    (found,) = [name for name, job in jobs.items() if any(it.get("name") == step for it in job["steps"])]
+    (found,) = [name for name, job in CI.items() if any(it.get("name") == step for it in job["steps"])]
     return str(found)
 
 
@@ -145,21 +145,37 @@ def test_a_fork_gets_the_diff_but_no_secret_and_no_comment(actor: Act, clone: Pa
     assert not [call for call in ran.calls if call[0] in ("terraform", "gh", "aws-actions/configure-aws-credentials")]
 
 
+JOBS = [  # comment needs the diff of expectations and the plan: they are run with it
+    pytest.param("lint", None, id="lint"),
+    pytest.param("tests", "python:3.11", id="tests-3.11"),
+    pytest.param("tests", "python:3.13", id="tests-3.13"),
+    pytest.param("terraform", None, id="terraform", marks=needs_terraform),
+    pytest.param("image", None, id="image"),
+    pytest.param("demo", None, id="demo"),
+    pytest.param("comment", None, id="comment"),
+]
+
+
 @pytest.mark.prove
-@needs_terraform
-@pytest.mark.timeout(7200)
-def test_every_step_succeeds_in_a_fresh_clone(tmp_path: Path, clone: Path) -> None:
+@pytest.mark.timeout(5400)
+@pytest.mark.parametrize(("job", "matrix"), JOBS)
+def test_every_step_succeeds_in_a_fresh_clone(tmp_path: Path, clone: Path, job: str, matrix: str | None) -> None:
     """Installs everything anew in every job, as GitHub does; what cannot be real here is named."""
     actor = Act(tmp_path, clone, share_environment=False)
     actor.tool("docker")
-    actor.answers["plan status"] = "0"
     commit(clone, "a pull request")
-    ran = pull_request(actor, timeout=7000)
+    ran = pull_request(actor, job=job, matrix=matrix, timeout=5300)
     assert ran.status == 0, ran.text[-5000:]
-    jobs = yaml.safe_load((clone / ".github/workflows/ci.yml").read_text())["jobs"]
-    wanted = {(name, step["name"]) for name, job in jobs.items() for step in job["steps"] if "run" in step}
-    came = {(job, step) for job, steps in ran.steps.items() for step, it in steps.items() if it == "success"}
+    wanted = {(name, step["name"]) for name in {job, *ran.steps} for step in CI[name]["steps"] if "run" in step}
+    came = {(name, step) for name, steps in ran.steps.items() for step, it in steps.items() if it == "success"}
     assert wanted <= came, wanted - came
-    assert set(NOT_REALLY) <= {step for _, step in wanted}
-    assert (ran.artifact("quality-report") / "index.html").is_file()
-    assert "| market\\_etl\\_\\_taskflow\\_api |" in ran.text, "the demo's table is on the job's page"
+    if job == "comment":
+        assert set(ran.steps) == {"quality-diff", "plan", "comment"}
+    if job == "demo":
+        assert (ran.artifact("quality-report") / "index.html").is_file()
+        assert "| market\\_etl\\_\\_taskflow\\_api |" in ran.text, "the demo's table is on the job's page"
+
+
+def test_the_proof_names_every_job_and_step() -> None:
+    assert {str(param.values[0]) for param in JOBS} | {"quality-diff", "plan"} == set(CI)
+    assert set(NOT_REALLY) <= {step.get("name") for job in CI.values() for step in job["steps"]}
