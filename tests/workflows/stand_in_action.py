@@ -20,11 +20,22 @@ def checkout() -> None:
     subprocess.run(["git", "checkout", "--quiet", "--detach", GIVEN["ref"]], check=True)  # noqa: S607
 
 
+def python(version: str) -> str:
+    """Give the interpreter of a version that this machine has, or nothing; a shim says which one it stands for."""
+    installed = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
+    for candidate in (shutil.which(f"python{version}"), *map(str, installed)):
+        if candidate:
+            question = "import sys; print(sys.executable, '%d.%d' % sys.version_info[:2])"
+            told = subprocess.run([candidate, "-c", question], capture_output=True, text=True, check=False).stdout
+            if told.split()[1:] == [version]:
+                return told.split()[0]
+    return ""
+
+
 def setup_python() -> None:
     """Put a Python of the version first on the PATH; where this machine has none, the one that runs the tests."""
     wanted = GIVEN["python-version"]
-    pyenv = sorted(Path.home().glob(f".pyenv/versions/{wanted}.*/bin/python3"))
-    found = shutil.which(f"python{wanted}") or (str(pyenv[-1]) if pyenv else "")
+    found = python(wanted)
     shared = Path(PLACE["root"]) / ".venv"
     if os.environ.get("SHARE") or not found:
         # The environment of the checkout is used as it is, with the interpreter that it was made by.
