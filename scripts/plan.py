@@ -1,6 +1,6 @@
 """Plan an environment's infrastructure without changing it, and tell the plan on the job's page.
 
-python3 -m scripts.plan dev --output plan.txt    for a pull request: differences are no failure
+python3 -m scripts.plan dev --output plan.txt    for a pull request: what the code would change; that is no failure
 python3 -m scripts.plan prod --drift             for the nightly look: a difference is a failure
 
 Standard library only.
@@ -18,11 +18,17 @@ SAME, DIFFERS = 0, 2  # terraform plan -detailed-exitcode
 _SUMMARY_CHARACTERS = 200_000  # GitHub takes a MiB of summary
 
 
-def plan(environment: str) -> tuple[int, str]:
-    """Run the plan, shown as it comes; gives terraform's exit status and what it wrote."""
+def plan(environment: str, *, drift: bool) -> tuple[int, str]:
+    """Run the plan, shown as it comes; gives terraform's exit status and what it wrote.
+
+    Only a look at drift compares with what is there. Else code is compared with the state, so that what a pull request
+    runs needs no token and may read no resource and no secret.
+    """
     command = [sys.executable, "scripts/infrastructure.py", "plan", environment]
     # No lock: this reads only, and must neither wait for a deploy nor need the right to write the lock.
     options = ["-lock=false", "-no-color", "-input=false", "-detailed-exitcode"]
+    if not drift:
+        options.append("-refresh=false")
     text = ""
     with subprocess.Popen(
         [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -40,7 +46,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="a file for what terraform wrote")
     parser.add_argument("--drift", action="store_true", help="fail when the infrastructure is not what the code says")
     arguments = parser.parse_args()
-    status, text = plan(arguments.environment)
+    status, text = plan(arguments.environment, drift=arguments.drift)
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
     told = {SAME: "no difference", DIFFERS: "differs from the code"}.get(status, "could not be planned")

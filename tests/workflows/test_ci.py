@@ -128,12 +128,14 @@ def test_the_comment_has_the_plan_of_dev_and_is_written_once(actor: Act, clone: 
     assert "Plan: 1 to add" in json.loads((actor.folder / "posted.json").read_text())["body"]
     (plan,) = [call for call in ran.calls if call[0] == "terraform" and "plan" in call]
     assert plan[1].endswith("environments/dev")
+    assert "-refresh=false" in plan, "it reads no resource, and no secret"
     posted = [call for call in ran.calls if call[0] == "gh" and "--method" in call]
     assert [call[1:5] for call in posted] == [["api", "--method", "POST", "repos/acme/airlock/issues/7/comments"]]
     # The job that may write has the code of the base, not of the pull request.
     base = git(clone, "rev-parse", "HEAD~1").strip()
     assert [call for call in ran.calls if call[0] == "actions/checkout" and f"ref={base}" in call]
     assert SECRET not in ran.text
+    assert SECRET not in str(ran.calls)
 
 
 def test_a_fork_gets_the_diff_but_no_secret_and_no_comment(actor: Act, clone: Path) -> None:

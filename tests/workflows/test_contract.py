@@ -52,6 +52,13 @@ def test_the_contract_names_no_action_that_is_not_used() -> None:
     assert set(CONTRACT) <= used
 
 
+def test_where_lint_is_run_terraform_is_there() -> None:
+    for path in WORKFLOWS:
+        for name, job in jobs(path).items():
+            if any("make lint" in step.get("run", "") for step in job["steps"]):
+                assert any("hashicorp/setup-terraform@" in step.get("uses", "") for step in job["steps"]), name
+
+
 @pytest.mark.parametrize("path", WORKFLOWS + ACTIONS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_pin_says_its_version(path: Path) -> None:
     for line in path.read_text().splitlines():
