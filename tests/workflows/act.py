@@ -57,9 +57,6 @@ def copy(folder: Path) -> Path:
             shutil.copy2(source, target)
         else:
             target.unlink(missing_ok=True)
-    for workflow in (clone / ".github/workflows").glob("*.yml"):
-        # GitHub's way to name an action of the same repository; act knows the older one only.
-        workflow.write_text(workflow.read_text().replace("uses: $/", "uses: ./"))
     git(clone, "checkout", "--quiet", "-B", "main")
     git(clone, "remote", "set-url", "origin", f"https://github.com/{REPOSITORY}.git")
     commit(clone, "the checkout as it is")
@@ -117,6 +114,9 @@ class Act:
         timeout: float = 1800,
     ) -> Ran:
         """Run a workflow, or one job and what it needs, with an event."""
+        # GitHub's way to name an action of the same repository; act knows the older one only.
+        written = self.clone / ".github/workflows" / workflow
+        written.write_text(written.read_text().replace("uses: $/", "uses: ./"))
         (self.folder / "answers.json").write_text(json.dumps(self.answers))
         (self.folder / "calls.jsonl").touch()
         event_file = self.folder / "event.json"
