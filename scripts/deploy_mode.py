@@ -58,7 +58,7 @@ def decide(repository: Path, before: str | None, after: str) -> Decision:
     """Compare a commit with the one that is deployed, None when nobody knows which that is."""
     if not before:
         return Decision(Mode.IMAGE, "it is not known which commit is deployed", infrastructure=True)
-    if not _is_ancestor(repository, before, after):
+    if not is_ancestor(repository, before, after):
         why = f"the deployed commit {before} is not in the history of {after}"
         return Decision(Mode.IMAGE, why, infrastructure=True)
     # A file that moves out of the image would hide behind its new name: no renames.
@@ -81,8 +81,8 @@ def last_deployed(repository: str) -> str | None:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() or None
 
 
-def _is_ancestor(repository: Path, before: str, after: str) -> bool:
-    # 1: no ancestor; 128: git has no such commit, as after a force push.
+def is_ancestor(repository: Path, before: str, after: str) -> bool:
+    """Tell whether a commit is in the history of another, or is it; False when git does not know one of them."""
     return _git(repository, "merge-base", "--is-ancestor", before, after, check=False).returncode == 0
 
 

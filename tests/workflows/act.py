@@ -114,9 +114,6 @@ class Act:
         timeout: float = 1800,
     ) -> Ran:
         """Run a workflow, or one job and what it needs, with an event."""
-        # GitHub's way to name an action of the same repository; act knows the older one only.
-        written = self.clone / ".github/workflows" / workflow
-        written.write_text(written.read_text().replace("uses: $/", "uses: ./"))
         (self.folder / "answers.json").write_text(json.dumps(self.answers))
         (self.folder / "calls.jsonl").touch()
         event_file = self.folder / "event.json"

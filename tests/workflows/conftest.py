@@ -1,5 +1,6 @@
 """A copy of the checkout in which act runs its workflows, with stand-ins and a double of the deployment's Airflow."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -41,10 +42,13 @@ def actor(tmp_path: Path, clone: Path) -> Act:
 def airflow(httpserver: HTTPServer, actor: Act, clone: Path) -> AirflowDouble:
     """Give the Airflow of the deployment that Terraform's outputs name."""
     double = AirflowDouble(httpserver, SECRET, clone / "dags", actor.folder / "calls.jsonl")
+    outputs = {
+        "workspace_id": "the-workspace",
+        "deployment_id": "the-deployment",
+        "deployment_url": f"{double.url}/?orgId=org",
+    }
     actor.answers |= {
-        "terraform output -raw workspace_id": "the-workspace",
-        "terraform output -raw deployment_id": "the-deployment",
-        "terraform output -raw deployment_url": f"{double.url}/?orgId=org",
+        "terraform output -json": json.dumps({name: {"value": value} for name, value in outputs.items()}),
         "astro metadata.status": "HEALTHY",
         "astro metadata.current_tag": "deploy-0",
         "gh repos/acme/airlock/actions/workflows": "",

@@ -133,6 +133,10 @@ def terraform(words: list[str]) -> None:
             stop(64, f"terraform {command} has no flag {flag}")
     if command in ("plan", "apply") and not os.environ.get("ASTRO_API_TOKEN"):
         stop(1, "the astro provider has no ASTRO_API_TOKEN")
+    after_apply = FOLDER / "outputs-after-apply"
+    if command == "apply" and after_apply.exists():
+        answers = json.loads((FOLDER / "answers.json").read_text())
+        (FOLDER / "answers.json").write_text(json.dumps(answers | {"terraform output -json": after_apply.read_text()}))
     print(answer(f"terraform {' '.join(words)}") or answer(f"terraform {' '.join(rest)}"), end="")
     if command == "plan" and "-detailed-exitcode" in flags:
         sys.exit(int(answer("plan status") or 0))

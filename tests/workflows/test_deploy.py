@@ -41,31 +41,32 @@ def told(calls: list[list[str]]) -> list[str]:
     return kept
 
 
-def steps_of(environment: str, sha: str, mode: str = "", *, views: bool = False) -> list[str]:
-    """What a deploy to one environment calls."""
+def steps_of(environment: str, sha: str, mode: str = "", *, views: bool = False, back: bool = False) -> list[str]:
+    """What a deploy to one environment calls, or a rollback of it."""
     folder = f"-chdir=terraform/environments/{environment}"
+    apply = [f"terraform {folder} init", f"terraform {folder} apply -auto-approve", f"terraform {folder} output -json"]
     again = ["astro deployment inspect the-deployment --workspace-id the-workspace --key metadata.current_tag"]
     return [
         "curl --fail --silent --show-error --location --proto =https --retry 3 --output FILE ADDRESS",
-        f"aws-actions/configure-aws-credentials aws-region=eu-central-1 role-to-assume={ENVIRONMENT['AWS_ROLE_ARN']}",
+        f"aws-actions/configure-aws-credentials aws-region=eu-central-1 role-to-assume={ENVIRONMENT['AWS_ROLE_ARN']} "
+        "role-duration-seconds=7200",
         f"terraform {folder} init",
-        f"terraform {folder} apply -auto-approve",
-        f"terraform {folder} output -raw workspace_id",
-        f"terraform {folder} output -raw deployment_id",
-        f"terraform {folder} output -raw deployment_url",
+        f"terraform {folder} output -json",
         "astro deployment inspect the-deployment --workspace-id the-workspace --key metadata.status",
-        "airflow remember ",
+        *([] if back else apply),
+        f"airflow remember ?{sha}",
         *again,
         f"astro deploy the-deployment --workspace-id the-workspace {mode}"
         f"--force --wait --wait-time 20m --description {sha}",
         *([] if mode else again),
-        "airflow run warehouse_migrations",
+        *([] if back else ["airflow run warehouse_migrations"]),
         "airflow run market_etl__taskflow_api",
         *(["airflow run daily_operations_view_update"] if views else []),
         f"airflow remember {sha}",
     ]
 
 
+APPLIED = "terraform -chdir=terraform/environments/dev apply -auto-approve"
 DECIDE = (
     "gh api repos/acme/airlock/actions/workflows/deploy.yml/runs?branch=main&status=success&per_page=1 "
     "--jq .workflow_runs[0].head_sha // empty"
@@ -86,8 +87,8 @@ def test_a_merge_goes_to_dev_and_then_to_prod(actor: Act, airflow: AirflowDouble
     sha = git(clone, "rev-parse", "HEAD").strip()
     ran = deploy(actor, variables={**variables(actor), "VIEWS_SOURCE_TABLES_FED": "true"})
     assert ran.status == 0, ran.text
-    # One double serves both environments: prod finds the commit deployed, so it is forgotten in between.
-    dev, prod = steps_of("dev", sha, views=True), steps_of("prod", sha, views=True)[:8]
+    # One double serves both environments: prod finds the commit deployed.
+    dev, prod = steps_of("dev", sha, views=True), steps_of("prod", sha, views=True)[:8]  # up to the apply
     assert plain(ran.calls) == [DECIDE, *dev, *prod]
     assert ["astro_" in call[-1] for call in ran.calls if call[0] == "curl"] == [True, True]
     assert airflow.deployed == sha
@@ -143,8 +144,7 @@ def test_a_rollback_deploys_an_earlier_commits_image_and_no_infrastructure(
     airflow.variables["airlock_deployed_commit"] = commit(clone, "what is gone back from")
     ran = rollback(actor, "prod", earlier)
     assert ran.status == 0, ran.text
-    forward = steps_of("prod", earlier)
-    assert plain(ran.calls) == [it for it in forward if "apply" not in it and "migrations" not in it]
+    assert plain(ran.calls) == steps_of("prod", earlier, back=True)
     assert airflow.deployed == earlier
 
 
@@ -164,9 +164,9 @@ CUTS = [
     ("curl", 1, "checksum"),
     ("aws-actions", 2, "aws"),
     (r"terraform \S*/dev init", 3, "init"),
-    (r"terraform \S*/dev apply", 4, "apply"),
-    (r"terraform \S*/dev output -raw workspace_id", 5, "output"),
-    ("astro deployment inspect the-deployment --workspace-id the-workspace --key metadata.status", 8, "status"),
+    (r"terraform \S*/dev output -json", 4, "output"),
+    ("astro deployment inspect the-deployment --workspace-id the-workspace --key metadata.status", 5, "status"),
+    (r"terraform \S*/dev apply", 7, "apply"),
     ("astro deployment inspect the-deployment --workspace-id the-workspace --key metadata.current_tag", 10, "tag"),
     ("astro deploy the-deployment", 11, "deploy"),
 ]
@@ -203,7 +203,50 @@ def test_a_failed_run_keeps_the_commit_from_prod_and_says_how_to_go_back(
     assert f"{failing}.work failed" in ran.text
     assert "it went wrong" in ran.text
     assert f"workflow `rollback` with environment dev and commit {before}" in ran.text
-    assert airflow.deployed == "", "the next deploy must not take this for deployed"
+    assert airflow.deployed == f"?{sha}", "the next deploy must not take this for deployed"
+
+
+def test_an_older_commit_does_not_go_over_a_newer_one(actor: Act, airflow: AirflowDouble, clone: Path) -> None:
+    """As when an old run is started again, or two merges overtake each other."""
+    older = git(clone, "rev-parse", "HEAD").strip()
+    airflow.variables["airlock_deployed_commit"] = "?" + commit(clone, "newer")
+    git(clone, "checkout", "--quiet", "--detach", older)
+    ran = deploy(actor, job="dev")
+    assert ran.status != 0
+    assert "dev already runs the newer" in ran.text
+    assert not [call for call in ran.calls if "apply" in call or call[:2] == ["astro", "deploy"]]
+
+
+def test_before_the_first_apply_there_is_no_deployment_to_ask(actor: Act, airflow: AirflowDouble, clone: Path) -> None:
+    outputs = actor.answers.pop("terraform output -json")
+    (actor.folder / "outputs-after-apply").write_text(outputs)
+    ran = deploy(actor, job="dev")
+    assert ran.status == 0, ran.text
+    sha = git(clone, "rev-parse", "HEAD").strip()
+    calls = plain(ran.calls)
+    assert not [it for it in calls[: calls.index(APPLIED)] if it.startswith("astro")]
+    assert calls[-1] == f"airflow remember {sha}"
+
+
+def test_a_change_of_the_infrastructure_only_is_tried_too(actor: Act, airflow: AirflowDouble, clone: Path) -> None:
+    airflow.variables["airlock_deployed_commit"] = git(clone, "rev-parse", "HEAD").strip()
+    (clone / "terraform/environments/dev/main.tf").open("a").write("# changed\n")
+    sha = commit(clone, "infrastructure")
+    ran = deploy(actor, job="dev")
+    assert ran.status == 0, ran.text
+    assert not [call for call in ran.calls if call[:2] == ["astro", "deploy"]]
+    assert plain(ran.calls)[-2:] == ["airflow run market_etl__taskflow_api", f"airflow remember {sha}"]
+
+
+def test_no_older_runtime_is_gone_back_to(actor: Act, airflow: AirflowDouble, clone: Path) -> None:
+    earlier = git(clone, "rev-parse", "HEAD").strip()
+    dockerfile = clone / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text().replace("runtime:3.3-8", "runtime:3.3-9"))
+    airflow.variables["airlock_deployed_commit"] = commit(clone, "a newer runtime")
+    ran = rollback(actor, "prod", earlier)
+    assert ran.status != 0
+    assert "Deploy History" in ran.text
+    assert not [call for call in ran.calls if call[:2] == ["astro", "deploy"]]
 
 
 def test_a_deployment_that_hibernates_is_woken_up_first(actor: Act, airflow: AirflowDouble) -> None:
