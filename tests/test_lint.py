@@ -49,6 +49,16 @@ updates:
     schedule: {interval: weekly}
     cooldown: {default-days: 7}
 """
+ACTION = """\
+name: Example
+description: Says something.
+runs:
+  using: composite
+  steps:
+    - name: Say
+      shell: bash
+      run: echo "$HOME"
+"""
 SQL = """\
 SELECT {columns}
 FROM {table}
@@ -101,6 +111,7 @@ MISTAKES = [
         "runs-at",
         WORKFLOW,
     ),
+    Planted("action-schema", ".github/actions/one/action.yml", ACTION.replace("steps", "stops"), "stops", ACTION),
     Planted(
         "dependabot-schema",
         ".github/dependabot.yml",
