@@ -31,6 +31,15 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 TEMPLATE = "warehouse_template"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_page_of_a_job() -> Iterator[None]:
+    """Let nothing that is tested write onto the page, or into the outputs, of the job that runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def state() -> Iterator[State]:
     """Give the tests' own platform state: a platform of the developer's may be running beside them."""
