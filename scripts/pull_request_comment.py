@@ -2,12 +2,14 @@
 
 python3 -m scripts.pull_request_comment OWNER/NAME NUMBER --quality quality.md --plan plan.txt
 
-The files are data of jobs that ran the pull request's code: a missing one is said, nothing in one is obeyed.
+The files are data of jobs that ran the pull request's code: a missing one is said, and in none is anything obeyed
+   or rendered.
 Standard library only: the job that may write comments installs nothing and runs nothing of the pull request.
 """
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,25 +19,31 @@ from scripts.job_summary import block
 MARKER = "<!-- airlock: what this pull request changes -->"
 AUTHOR = "github-actions[bot]"
 LIMIT = 65_536  # characters that GitHub takes
+# Nothing else of the files is outside of a block: no name, no link, no HTML fits into it.
+_OUTCOME = re.compile(r"(Plan: |No changes\.|Result: )[A-Za-z0-9 ,.]*")
 _CUT = "\n... cut here; the whole of it is on the page of the workflow's run.\n"
 
 
 def build(quality: str | None, plan: str | None) -> str:
     """Write the comment; its longer part is cut where both do not fit."""
-    head = f"{MARKER}\n"
-    missing = "_Not there: see the workflow's run._"
-    room = LIMIT - 1000  # for the frame
     # Lengths as GitHub may count them: in UTF-16.
-    shares = _shares(_length(quality or ""), _length(plan or ""), room)
-    gates = cut(quality, shares[0]) if quality is not None else f"# Quality gates\n\n{missing}"
-    planned = (
-        f"<details><summary>{_outcome(plan)}</summary>\n\n{block(cut(plan, shares[1]), 'text')}\n\n</details>"
-        if plan is not None
-        else missing
+    shares = _shares(_length(quality or ""), _length(plan or ""), LIMIT - 1000)  # the rest is for the frame
+    return (
+        f"{MARKER}\n# Quality gates\n\n{_part(quality, shares[0], 'The comparison', opened=True)}\n\n"
+        f"# Infrastructure of dev\n\n{_part(plan, shares[1], 'The plan')}\n"
     )
-    body = f"{head}{gates.strip()}\n\n# Infrastructure of dev\n\n{planned}\n"
-    # A plan full of backticks needs a fence as long as itself.
-    return body if plan is None or _length(body) <= LIMIT else build(quality, None)
+
+
+def _part(text: str | None, length: int, name: str, *, opened: bool = False) -> str:
+    """Show a text as it is, under its outcome: Markdown, HTML and mentions in it do nothing."""
+    kept = cut(text or "", length)
+    shown = block(kept, "text")
+    # A text full of backticks needs fences as long as itself.
+    if text is None or _length(shown) > _length(kept) + 200:
+        return "_Not there: see the workflow's run._"
+    told = [line for line in text.splitlines() if _OUTCOME.fullmatch(line)]
+    summary = told[-1] if told else name
+    return f"<details{' open' * opened}><summary>{summary}</summary>\n\n{shown}\n\n</details>"
 
 
 def cut(text: str, length: int) -> str:
@@ -53,12 +61,6 @@ def _shares(first: int, second: int, room: int) -> tuple[int, int]:
 
 def _length(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
-
-
-def _outcome(plan: str) -> str:
-    told = [line for line in plan.splitlines() if line.startswith(("Plan: ", "No changes."))]
-    line = told[-1] if told else "The plan"
-    return line.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def post(repository: str, number: int, body: str) -> str:

@@ -1,8 +1,10 @@
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from scripts.pull_request_comment import AUTHOR, LIMIT, MARKER, build, main
 
@@ -12,13 +14,28 @@ PLAN = "# aws_s3_bucket.reports will be created\nPlan: 1 to add, 0 to change, 0 
 def test_it_begins_with_the_marker_and_has_both_parts() -> None:
     body = build("# Quality gates\n\nResult: 1 looser or gone.\n", PLAN)
     assert body.startswith(MARKER)
-    assert "Result: 1 looser or gone." in body
+    assert "<summary>Result: 1 looser or gone.</summary>" in body
     assert "<summary>Plan: 1 to add, 0 to change, 0 to destroy.</summary>" in body
 
 
 @pytest.mark.parametrize(("quality", "plan", "missing"), [(None, PLAN, 1), ("# Quality", None, 1), (None, None, 2)])
 def test_a_missing_part_is_said(quality: str | None, plan: str | None, missing: int) -> None:
     assert build(quality, plan).count("Not there: see the workflow's run") == missing
+
+
+HOSTILE = "@acme/owners ![](https://example.com/seen.png) <img src=x> [log in](https://example.com)"
+
+
+@pytest.mark.parametrize("line", [HOSTILE, f"Plan: {HOSTILE}", f"Result: {HOSTILE}", f"```\n</details>\n\n{HOSTILE}"])
+def test_nothing_in_a_part_is_rendered(line: str) -> None:
+    """The jobs that wrote the parts ran the pull request's code: who opened it chose the text."""
+    tokens = MarkdownIt("commonmark", {"html": True}).parse(build(f"{line}\n{line}\n", f"{line}\n"))
+    assert sum(token.content.count(HOSTILE) for token in tokens if token.type == "fence") == 3
+    rest = "".join(token.content for token in tokens if token.type != "fence")
+    assert not set("@[") & set(rest)
+    assert set(re.findall(r"<[^>]+>", rest)) == {
+        *(MARKER, "<details>", "<details open>", "</details>", "<summary>", "</summary>")
+    }
 
 
 def test_nothing_in_a_plan_ends_its_block() -> None:
@@ -39,6 +56,8 @@ def test_nothing_in_a_plan_ends_its_block() -> None:
         ("q\n" * 100_000, None),
         ("", "𝄞" * 60_000),
         ("", "`" * 60_000),
+        ("`" * 60_000, "p"),
+        ("`" * 20_000, "p\n" * 100_000),
         ("q" * 65_536, "p"),
     ],
 )
