@@ -3,7 +3,8 @@
 python3 -m scripts.pull_request_comment OWNER/NAME NUMBER --quality quality.md --plan plan.txt
 
 The files are data of jobs that ran the pull request's code: a missing one is said, and in none is anything obeyed
-   or rendered.
+or rendered.
+
 Standard library only: the job that may write comments installs nothing and runs nothing of the pull request.
 """
 

@@ -66,6 +66,16 @@ def test_every_file_parses_to_the_dag_of_its_name(bag: DagBag) -> None:
     assert set(bag.dags) == {path.stem for path in FILES} >= {*MARKET_DAGS, VIEWS_DAG, ROLLBACK_DAG}
 
 
+def test_the_folder_has_nothing_but_dag_files(bag: DagBag) -> None:
+    why = (
+        "a deploy waits until Airflow has read every file of dags/ as a DAG (scripts/deploy.py, await_dags), and looks "
+        "into no subfolder: helpers belong into include/"
+    )
+    assert {path.name for path in FILES} == {Path(dag.fileloc).name for dag in bag.dags.values()}, why
+    folders = [path.name for path in (ROOT / "dags").iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert folders == [], why
+
+
 @dag_file
 def test_every_dag_tells_what_it_is(bag: DagBag, path: Path) -> None:
     dag = bag.dags[path.stem]
