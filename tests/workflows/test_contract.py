@@ -12,6 +12,17 @@ from tests.workflows.act import CONTRACT, ROOT
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 ACTIONS = sorted((ROOT / ".github/actions").glob("*/action.yml"))
+# Where each job works that gets a role or a token, and what it waits for. The environment decides which it gets, and
+# whether people are asked; no stand-in notices another one.
+WHERE = {
+    ("ci.yml", "plan"): ("dev-plan", None),
+    ("deploy.yml", "dev"): ("dev", "deploy-dev"),
+    ("deploy.yml", "prod"): ("prod", "deploy-prod"),
+    ("drift.yml", "plan"): ("${{ matrix.environment }}-drift", None),
+    ("rollback.yml", "rollback"): ("${{ inputs.environment }}", "deploy-${{ inputs.environment }}"),
+}
+MAIN_ONLY = [("deploy.yml", "decide"), ("drift.yml", "plan"), ("rollback.yml", "rollback")]
+DEPLOY = "$/.github/actions/deploy"
 each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 
 
@@ -31,6 +42,22 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
     content = read(path)
     for job in content.get("jobs", {"": content.get("runs")}).values():
         yield from job["steps"]
+
+
+def every_job() -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    """Give every job, under its workflow's file and its name."""
+    for path in WORKFLOWS:
+        for name, job in jobs(path).items():
+            yield (path.name, name), job
+
+
+def uses(job: dict[str, Any], action: str) -> list[dict[str, Any]]:
+    """Give the steps of a job that use an action."""
+    return [step for step in job["steps"] if step.get("uses", "").partition("@")[0] == action]
+
+
+def runs(job: dict[str, Any], text: str) -> bool:
+    return any(text in step.get("run", "") for step in job["steps"])
 
 
 @pytest.mark.parametrize("path", WORKFLOWS + ACTIONS, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -94,6 +121,56 @@ def test_secrets_are_only_in_jobs_with_an_environment(path: Path) -> None:
         if "secrets." in str(job) or "id-token" in job["permissions"]:
             assert job.get("environment"), name
     assert "secrets: inherit" not in path.read_text()
+
+
+def test_every_job_works_in_its_environment_and_waits_for_the_others_of_it() -> None:
+    assert {
+        where: (job["environment"], job.get("concurrency", {}).get("group"))
+        for where, job in every_job()
+        if "environment" in job
+    } == WHERE
+
+
+def test_a_job_may_do_what_its_steps_need() -> None:
+    """Without a permission a job fails on GitHub only: act asks nobody."""
+    for where, job in every_job():
+        if uses(job, "aws-actions/configure-aws-credentials") or uses(job, DEPLOY):
+            assert job["permissions"].get("id-token") == "write", f"{where} gets no role"
+        if runs(job, "scripts.deploy_mode"):
+            assert job["permissions"].get("actions") == "read", f"{where} may not ask which deploy succeeded last"
+
+
+def test_who_compares_commits_has_them() -> None:
+    """GitHub's checkout has one commit where nothing else is asked for; act's has them all."""
+    wanted = {where: "0" for where, job in every_job() if uses(job, DEPLOY) or runs(job, "scripts.deploy_mode")} | {
+        ("ci.yml", "quality-diff"): "2"
+    }
+    assert len(wanted) > 1
+    for where, job in every_job():
+        if where in wanted:
+            depths = [step["with"].get("fetch-depth") for step in uses(job, "actions/checkout")]
+            assert depths == [wanted[where]], where
+
+
+def test_the_diff_of_expectations_is_of_pull_requests_only() -> None:
+    """What a pull request checks out is a merge commit, whose first parent is main; a push's is any commit."""
+    assert jobs(ROOT / ".github/workflows/ci.yml")["quality-diff"]["if"] == "github.event_name == 'pull_request'"
+
+
+@pytest.mark.parametrize(("workflow", "job"), MAIN_ONLY)
+def test_what_anybody_can_start_on_a_branch_runs_on_main_only(workflow: str, job: str) -> None:
+    condition = jobs(ROOT / ".github/workflows" / workflow)[job]["if"]
+    assert "github.ref == 'refs/heads/main'" in condition.split(" && ")
+    assert "||" not in condition
+
+
+def test_an_action_is_pinned_to_one_commit_everywhere() -> None:
+    pins: dict[str, set[str]] = {}
+    for path in WORKFLOWS + ACTIONS:
+        for step in steps(path):
+            name, _, commit = step.get("uses", "").partition("@")
+            pins.setdefault(name, set()).add(commit)
+    assert {name: sorted(commits) for name, commits in pins.items() if len(commits) > 1} == {}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS + ACTIONS, ids=lambda path: f"{path.parent.name}/{path.name}")
