@@ -22,7 +22,7 @@ WHERE = {
     ("rollback.yml", "rollback"): ("${{ inputs.environment }}", "deploy-${{ inputs.environment }}"),
 }
 MAIN_ONLY = [("deploy.yml", "decide"), ("drift.yml", "plan"), ("rollback.yml", "rollback")]
-DEPLOY = "$/.github/actions/deploy"
+DEPLOY = "./.github/actions/deploy"
 each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 
 
