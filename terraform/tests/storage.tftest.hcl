@@ -44,7 +44,7 @@ run "every_bucket_is_private_encrypted_and_emptied_in_time" {
 
   assert {
     condition = alltrue([for policy in data.aws_iam_policy_document.bucket :
-      policy.statement[0].effect == "Deny" && policy.statement[0].actions == toset(["s3:*"]) &&
+      policy.statement[0].effect == "Deny" && policy.statement[0].actions == toset(["S3:*"]) &&
       one(policy.statement[0].condition).variable == "aws:SecureTransport"
     ])
     error_message = "without TLS, everything is denied"

