@@ -122,7 +122,8 @@ class Act:
         outer = {k: v for k, v in os.environ.items() if not k.startswith(("GITHUB_", "ACTIONS_", "RUNNER_", "PYTEST_"))}
         # Where Terraform finds its providers on this machine is the machine's business, not the workflow's.
         mirror = {name: outer[name] for name in ("TF_CLI_CONFIG_FILE",) if name in outer}
-        given = {INSIDE: "1", **mirror, **(env or {})}
+        # act gives steps a terminal of 24 lines, in which progress bars write over what was said; GitHub gives none.
+        given = {INSIDE: "1", "TERM": "dumb", **mirror, **(env or {})}
         words = [
             str(Path(sys.executable).parent / "act"), event, "--workflows", f".github/workflows/{workflow}",
             "--eventpath", str(event_file), "--platform", "ubuntu-24.04=-self-hosted", "--no-cache-server",
