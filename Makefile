@@ -46,7 +46,7 @@ test: install ## the whole test suite
 test-fast: install ## without the tests that take half a minute or more
 	@.venv/bin/python -m pytest -m "not e2e and not infra and not linters and not prove"
 
-test-infra: install ## dev and prod in full on a stand-in of AWS (half an hour)
+test-infra: install ## dev and prod in full on a stand-in of AWS (20 minutes)
 	@.venv/bin/python -m pytest tests/terraform -m ""
 
 prove-ci: install ## run the workflows on this machine, in a fresh clone (an hour)
