@@ -72,14 +72,11 @@ class AirflowApi:
 
     def dag_ids(self) -> set[str]:
         """Give the DAGs that are ready to be triggered."""
-        return {dag["dag_id"] for dag in self._get("dags", limit=1000)["dags"] if not dag["is_stale"]}
+        return {dag["dag_id"] for dag in self._all("dags", "dags") if not dag["is_stale"]}
 
     def import_errors(self) -> list[str]:
         """Give the tracebacks of DAG files that cannot be imported."""
-        return [
-            f"{error['filename']}:\n{error['stack_trace']}"
-            for error in self._get("importErrors", limit=100)["import_errors"]
-        ]
+        return [f"{error['filename']}:\n{error['stack_trace']}" for error in self._all("importErrors", "import_errors")]
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, run_id: str | None = None) -> str:
         """Start a run without a logical date, its params from `conf`; gives its run id.
@@ -106,7 +103,7 @@ class AirflowApi:
 
     def dags_by_file(self) -> dict[str, str]:
         """Give a DAG of each DAG file, by the file's name."""
-        dags = self._get("dags", limit=1000)["dags"]
+        dags = self._all("dags", "dags")
         return {PurePath(dag["fileloc"]).name: dag["dag_id"] for dag in dags if not dag["is_stale"]}
 
     def source(self, dag_id: str) -> str:
@@ -134,7 +131,7 @@ class AirflowApi:
 
     def fail_unfinished_runs(self, before: datetime) -> int:
         """Mark the running and queued runs failed that were queued before a time; gives how many there were."""
-        runs = self._get("dags/~/dagRuns", state=["running", "queued"], limit=1000)["dag_runs"]
+        runs = self._all("dags/~/dagRuns", "dag_runs", state=["running", "queued"])
         unfinished = [run for run in runs if _time(run["queued_at"]) < before]
         for run in unfinished:
             self._request("PATCH", _path(run["dag_id"], run["dag_run_id"]), json={"state": "failed"})
@@ -150,8 +147,8 @@ class AirflowApi:
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
         """Give the states of a run's tasks."""
-        found = self._get(f"{_path(dag_id, run_id)}/taskInstances", limit=1000)
-        return [TaskState(each["task_id"], each["state"], each["try_number"]) for each in found["task_instances"]]
+        found = self._all(f"{_path(dag_id, run_id)}/taskInstances", "task_instances")
+        return [TaskState(each["task_id"], each["state"], each["try_number"]) for each in found]
 
     def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """Give what a task returned, or None when it returned nothing."""
@@ -177,6 +174,15 @@ class AirflowApi:
             if not detail["is_cause"]
         ]
         return f"{raised[-1]['exc_type']}: {raised[-1]['exc_value']}" if raised else None
+
+    def _all(self, path: str, key: str, **params: Any) -> list[dict[str, Any]]:
+        """Give a whole list, page by page: at once a server gives its maximum_page_limit at most, which is 100."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._get(path, limit=100, offset=len(found), **params)
+            found += page[key]
+            if not page[key] or len(found) >= page.get("total_entries", 0):
+                return found
 
     def _get(self, path: str, **params: Any) -> dict[str, Any]:
         return self._repeated(self._request, "GET", path, params=params)

@@ -102,11 +102,7 @@ class Deploy:
             self.commit = _run("git", "rev-parse", "--verify", "--end-of-options", f"{self.commit}^{{commit}}").strip()
         except StepFailed:
             raise StepFailed(f"git knows no commit {self.commit!r}: write one of main, as its SHA.") from None
-        if subprocess.run(
-            ["git", "merge-base", "--is-ancestor", self.commit, "HEAD"],  # noqa: S607
-            cwd=ROOT,
-            check=False,
-        ).returncode:
+        if not is_ancestor(ROOT, self.commit, "HEAD"):
             raise StepFailed(f"{self.commit} is not in the history of main: only what was reviewed is deployed.")
 
     def apply(self) -> None:

@@ -1,8 +1,11 @@
 """The client's own behaviour; that it speaks Airflow's language is shown in tests/local/test_demo.py."""
 
+import json
+
 import pytest
 import requests
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from scripts.airflow_api import AirflowApi, AirflowApiError
 
@@ -67,3 +70,16 @@ def test_what_returned_nothing_is_none(httpserver: HTTPServer) -> None:
 def test_a_server_that_is_not_there_is_an_error() -> None:
     with pytest.raises(requests.ConnectionError):
         AirflowApi("http://127.0.0.1:9").run("a_dag", "r")
+
+
+def test_a_list_is_read_to_its_end_though_a_server_gives_a_page_at_most(httpserver: HTTPServer) -> None:
+    dags = [{"dag_id": f"dag_{number}", "is_stale": False} for number in range(250)]
+
+    def page(request: Request) -> Response:
+        first = int(request.args["offset"])
+        count = min(int(request.args["limit"]), 100)  # maximum_page_limit
+        body = {"dags": dags[first : first + count], "total_entries": len(dags)}
+        return Response(json.dumps(body), content_type="application/json")
+
+    httpserver.expect_request("/api/v2/dags").respond_with_handler(page)
+    assert len(AirflowApi(httpserver.url_for("/")).dag_ids()) == 250
