@@ -1,12 +1,11 @@
 """
 ### Daily operations: view update
 
-Four queries run server-side and in parallel, each into a snapshot that readers do not see. When all of them have
-passed one gate, the four views of the schema `daily_operations` change to the new snapshots in one transaction.
-Every day at 12:00 UTC for the day before. A `.sql` file beside the four is a fifth view.
+The queries of all views run server-side and in parallel, each into a staging table that readers do not see. When all
+of them have passed one gate, the views of the schema `daily_operations` switch to the new batch in one transaction.
+Runs every day at 12:00 UTC for the day before.
 """
 
-from datetime import datetime, timedelta
 from pathlib import Path
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
@@ -14,22 +13,18 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 
-from include.alerts.callbacks import failed, recovered
-from include.daily_operations import tasks
-from include.daily_operations.views import views
-from include.warehouse.connections import DAILY_OPERATIONS
-
-INCLUDE = Path(__file__).resolve().parent.parent / "include"
+from include.alerts.callbacks import recovered
+from include.datasets.daily_operations import tasks
+from include.datasets.daily_operations.dataset import DAILY_OPERATIONS
+from include.pipeline.dag_defaults import dag_defaults
+from include.pipeline.refresh import REFRESH_PARAMETERS, refresh_statements
 
 with DAG(
+    **dag_defaults(DAILY_OPERATIONS.owner),
     dag_id="daily_operations_view_update",
-    description="Four views refreshed in parallel, checked, and published together",
+    description="All views refreshed in parallel, checked, and published together",
     doc_md=__doc__,
     schedule=CronDataIntervalTimetable("0 12 * * *", timezone="UTC"),
-    start_date=datetime(2023, 8, 1),
-    catchup=False,
-    max_active_runs=1,
-    on_failure_callback=failed,
     params={
         "as_of": Param(
             None,
@@ -45,38 +40,26 @@ with DAG(
             description="Publish the day even when the views show a later one.",
         ),
     },
-    template_searchpath=[str(INCLUDE)],
-    default_args={
-        "owner": "data-platform",
-        "retries": 3,
-        "retry_delay": timedelta(minutes=1),
-        "execution_timeout": timedelta(minutes=30),
-        "on_failure_callback": failed,
-    },
-    tags=["daily_operations"],
+    template_searchpath=[str(Path(__file__).resolve().parent.parent / "include")],
+    tags=[DAILY_OPERATIONS.name],
 ):
     start = PythonOperator(task_id="start", python_callable=tasks.open_batch)
     refreshes = [
         SQLExecuteQueryOperator(
-            task_id=f"refresh_{view}",
-            conn_id=DAILY_OPERATIONS,
-            # One transaction. The view is no param, which a run's conf could override.
-            sql=[
-                f"{{% set view = '{view}' %}}{{% include 'sql/daily_operations/{statement}.sql' %}}"
-                for statement in ("claim_batch", "refresh_view")
-            ],
-            parameters=start.output,
+            task_id=f"refresh_{view.name}",
+            conn_id=DAILY_OPERATIONS.connection,
+            sql=refresh_statements(DAILY_OPERATIONS, view),
+            parameters=REFRESH_PARAMETERS,
             do_xcom_push=False,
         )
-        for view in views()
+        for view in DAILY_OPERATIONS.publishes
     ]
-    validate_views = PythonOperator(
-        task_id="validate_views", python_callable=tasks.validate_views, op_kwargs={"batch": start.output}
-    )
+    batch = {"batch": start.output}
+    validate_views = PythonOperator(task_id="validate_views", python_callable=tasks.validate_views, op_kwargs=batch)
     publish_views = PythonOperator(
         task_id="publish_views",
         python_callable=tasks.publish_views,
-        op_kwargs={"batch": start.output},
+        op_kwargs=batch,
         on_success_callback=recovered,
     )
     end = EmptyOperator(task_id="end")

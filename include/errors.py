@@ -1,20 +1,20 @@
-"""The errors that people read: each says what happened, to which thing, and what to do."""
+"""The errors that people read. Each says what happened, to which thing, and what to do."""
 
 
 class AirlockError(Exception):
-    """Something went wrong that a later attempt may heal."""
+    """A failure that a later attempt may heal."""
 
 
 class PermanentError(AirlockError):
-    """Something that no retry can heal: at the edge it becomes Airflow's AirflowFailException."""
+    """A failure that no retry can heal. Its task fails at once, as with Airflow's AirflowFailException."""
 
 
 class NothingToDo(Exception):
-    """There is rightly nothing to do: at the edge it becomes Airflow's AirflowSkipException, with its reason."""
+    """A run has no work, for a good reason. Its task is skipped, as with Airflow's AirflowSkipException."""
 
 
-def shown(value: object) -> str:
-    """The repr of a value that was refused, cut to about 80 characters so that a message stays readable."""
+def short_repr(value: object) -> str:
+    """Return the repr of a refused value, cut to about 80 characters so that a message stays readable."""
     try:
         text = repr(value)
     except ValueError:  # Python does not print an integer of more than 4300 digits

@@ -1,56 +1,19 @@
-"""The tasks of market_etl__taskflow_api, but for extract, which its DAG file defines."""
-
-from typing import TYPE_CHECKING, Any
+"""The tasks of market_etl__taskflow_api, except extract_market_data, which its DAG file defines."""
 
 from airflow.sdk import task
 
 from include.alerts.callbacks import recovered
-from include.market import tasks
-from include.market.tasks import Batch
+from include.datasets.market import tasks
 
-if TYPE_CHECKING:
-    import pandas
-
-    from include.market.flatten import Answer
-
-
-@task(multiple_outputs=False)
-def start(dag_run: Any = None, params: Any = None) -> Batch:
-    """Decide which session the run loads; skips the run on a day on which XNYS is closed."""
-    return tasks.open_batch(dag_run, params)
+start = task(multiple_outputs=False, task_id="start")(tasks.open_batch)
+flatten_market_data = task(tasks.flatten_market_data)
+transform_market_data = task(tasks.transform_market_data)
+load_market_data = task(tasks.load_market_data)
+validate_market_data = task(tasks.validate_market_data)
+publish_market_data = task(multiple_outputs=False, on_success_callback=recovered)(tasks.publish_market_data)
 
 
 @task
-def flatten_market_data(batch: Batch, answers: "list[Answer]") -> "pandas.DataFrame":
-    """Turn the service's answers into one row a ticker."""
-    return tasks.flatten_market_data(batch, answers)
-
-
-@task
-def transform_market_data(batch: Batch, rows: "pandas.DataFrame") -> "pandas.DataFrame":
-    """Add what is derived."""
-    return tasks.transform_market_data(batch, rows)
-
-
-@task
-def load_market_data(batch: Batch, rows: "pandas.DataFrame") -> int:
-    """Stage the rows, where readers do not see them."""
-    return tasks.load_market_data(batch, rows)
-
-
-@task
-def validate_market_data(batch: Batch, ti: Any = None) -> None:
-    """Run the gate on the staged batch."""
-    tasks.validate_market_data(batch, ti)
-
-
-@task(multiple_outputs=False, on_success_callback=recovered)
-def publish_market_data(batch: Batch, dag_run: Any = None) -> dict[str, Any]:
-    """Open the inner door: replace the day in the published table by the validated batch."""
-    return tasks.publish_market_data(batch, dag_run)
-
-
-@task
-def end(published: dict[str, Any]) -> None:
-    """Tell what was published."""
+def end(published: dict[str, object]) -> None:
+    """Log what was published."""
     print("{rows} rows of {day} are published in {object}".format(**published))

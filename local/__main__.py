@@ -6,23 +6,25 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import date
 
 import psycopg
 from requests import RequestException
 from rich.console import Console
 
+from include.datasets import DATASETS
 from include.errors import AirlockError, PermanentError
-from include.market.calendar import check_completed, closed_reason, last_completed_session
 from include.params import parse_day
 from include.settings import settings
 from include.warehouse.roles import APP
-from local import database, demo, postgres, sample_data
-from local.platform import ApiChoice, Stopped, platform, reader, stopped_by_signals
-from local.prices import recorded_days
+from local import database, demo, postgres
+from local.platform import Stopped, platform, reader, stopped_by_signals
 from local.processes import free_port, stop_marked, wait_until
-from local.state import LocalError, State
+from local.sources import Source
+from local.sources import sources as stand_ins
+from local.state import LocalError, Refused, State
 from scripts.airflow_api import AirflowApiError
 
 UI_PORT = 8080  # Airflow's own default, if nobody has it
@@ -31,12 +33,8 @@ DEMO_DAY = date(2023, 8, 1)
 FAILED, REFUSED = 1, 2
 
 
-class Refused(Exception):
-    """What was asked for cannot be done; the text says what to ask for instead."""
-
-
 def main() -> int:
-    """Run one command; gives its exit status."""
+    """Run one command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("demo", "up"):
@@ -46,7 +44,7 @@ def main() -> int:
             command.add_argument("--date", default="", help="YYYY-MM-DD")
     commands.add_parser("down")
     sql = commands.add_parser("sql")
-    sql.add_argument("--as", dest="role", default="reader", help="reader (default) or app, as which the DAGs connect")
+    sql.add_argument("--as", dest="role", default="reader", help="reader (default) or app, the role of the DAGs")
     sql.add_argument("query")
     arguments = parser.parse_args()
 
@@ -71,75 +69,69 @@ def main() -> int:
 
 
 def _shield() -> None:
-    """Let nothing of the user's shell lead our connections elsewhere: libpq's settings, or a proxy to ourselves."""
+    """Remove what could misdirect our connections from the environment: libpq's settings, or a proxy to ourselves."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
     kept = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, [kept, "127.0.0.1", "localhost", "::1"]))
 
 
-def _day(choice: ApiChoice, asked: str) -> date:
-    """Give the session to load; raises Refused when it cannot have prices."""
-    now = datetime.now(UTC)
+def _day(sources: Mapping[str, Source], live: bool, asked: str) -> date:
+    """Return the day to load; raises Refused when a dataset has no data for it."""
     try:
-        day = parse_day("DATE", asked) or (DEMO_DAY if choice == "replay" else last_completed_session(now))
+        day = parse_day("DATE", asked)
     except PermanentError:
         raise Refused(f"DATE={asked}: write a day as YYYY-MM-DD, such as DATE={DEMO_DAY}") from None
+    if not day and live:
+        day = next((found for source in sources.values() if (found := source.live_day())), None)
+    day = day or DEMO_DAY
+    for source in sources.values():
+        source.check(day, live)
     try:
-        check_completed(day, now)
-        reason = closed_reason(day)
+        reasons = [reason for dataset in DATASETS if (reason := dataset.closed_reason(day))]
     except PermanentError as error:
         raise Refused(str(error)) from None
-    if reason:
-        raise Refused(f"Nothing to load: {reason}. Choose another DATE.")
-    if choice == "replay":
-        first, last = recorded_days()
-        if not first <= day <= last:
-            raise Refused(
-                f"The replay has prices from {first} to {last}, not of {day}: choose a DATE in between, or "
-                "use the real service with API=live."
-            )
+    if reasons:
+        raise Refused(f"Nothing to load: {reasons[0]}. Choose another DATE.")
     return day
 
 
 def _demo(state: State, console: Console, api: str, asked: str) -> int:
-    choice, key = _api(api)
-    day = _day(choice, asked)
-    console.print(f"Airlock demo: {day}, market API {choice}")
-    with platform(state, console, api=choice, api_key=key, schedule=False, port=free_port()) as running:
+    live = _live(api)
+    sources = stand_ins(DATASETS)
+    day = _day(sources, live, asked)
+    console.print(f"Airlock demo: {day}, {'real services' if live else 'recorded data'}")
+    with platform(state, console, sources, live=live, schedule=False, port=free_port()) as running:
+        confs = demo.confs(running, sources, day)
+        if not confs:
+            raise LocalError(
+                "There is nothing to run: no DAG has the name of a dataset that has a stand-in in local/sources as a tag."
+            )
         console.print(f"  Running the DAGs (Airflow's UI meanwhile: {running.ui})")
-        # The sample data ends in 2023; and a demo for an earlier day than the last one shall work, too.
-        views = {"as_of": min(day, sample_data.LAST).isoformat(), "allow_older": True}
-        market = {"market_date": day.isoformat()}
-        runs = demo.run_dags(running, console, {**dict.fromkeys(demo.MARKET_DAGS, market), demo.VIEWS_DAG: views})
-        results = demo.collect(running, runs)
+        results = demo.collect(running, demo.run_dags(running, console, confs))
         demo.show(console, running, results)
-    ok = all(result.ok for result in results)
-    if ok:
-        console.print(
-            '\nLook at the rows: make sql Q="select * from market.transformed_market_data"\n'
-            '             and: make sql Q="select * from daily_operations.top_selling_items_by_location"\n'
-            "Look around in Airflow: make up"
-        )
-    return 0 if ok else FAILED
+    if not all(result.ok for result in results):
+        return FAILED
+    demo.next_steps(console)
+    return 0
 
 
 def _up(state: State, console: Console, api: str) -> int:
-    choice, key = _api(api)
-    with platform(
-        state, console, api=choice, api_key=key, schedule=choice == "live", port=free_port(UI_PORT)
-    ) as running:
+    live = _live(api)
+    sources = stand_ins(DATASETS)
+    for source in sources.values():
+        source.check(None, live)
+    with platform(state, console, sources, live=live, schedule=live, port=free_port(UI_PORT)) as running:
+        console.print(f"\nAirflow's UI: {running.ui}   (no login; loopback only)")
         console.print(
-            f"\nAirflow's UI: {running.ui}   (no login; loopback only)\n"
-            + (
-                "The market API's replay and the views' sample data are of January to September 2023: trigger a DAG\n"
-                "with a market_date or as_of of that time. The scheduler starts no runs of its own.\n"
-                if choice == "replay"
-                else "The scheduler starts the DAGs' runs on their schedules. The views' sample data ends in\n"
-                "September 2023: pause daily_operations_view_update, or fill its source tables.\n"
-            )
-            + "Stop with Ctrl-C, or `make down` from elsewhere."
+            "The scheduler starts the DAGs' runs on their schedules."
+            if live
+            else "The scheduler starts no runs by itself: trigger a DAG."
         )
+        for source in sources.values():
+            if source.note:
+                console.print(source.note, markup=False)
+        console.print("Stop with Ctrl-C, or `make down` from elsewhere.")
         wait_until(lambda: False, "The platform", running.processes, seconds=math.inf)
     return FAILED
 
@@ -164,9 +156,9 @@ def _down(state: State, console: Console) -> int:
 
 def _sql(state: State, query: str, role: str) -> int:
     if not query.strip():
-        raise Refused('Nothing to ask: make sql Q="select * from market.transformed_market_data"')
+        raise Refused('No query: make sql Q="select * from warehouse.publication"')
     if role not in ("reader", "app"):
-        raise Refused(f"ROLE={role}: write ROLE=reader (the default) or ROLE=app, as which the DAGs connect.")
+        raise Refused(f"ROLE={role}: write ROLE=reader (the default) or ROLE=app, the role of the DAGs.")
     with database.running_server(state, settings().database_url) as server:
         login = (
             reader(state, server) if role == "reader" else server.as_role(APP, state.secrets[APP], database.WAREHOUSE)
@@ -174,15 +166,10 @@ def _sql(state: State, query: str, role: str) -> int:
         return database.query(login, query)
 
 
-def _api(name: str) -> tuple[ApiChoice, str]:
-    if name == "replay":
-        return "replay", ""
-    if name != "live":
-        raise Refused(f"API={name}: write API=replay (recorded prices, the default) or API=live.")
-    key = settings().polygon_api_key
-    if not key:
-        raise Refused("API=live needs a key of the market API: export POLYGON_API_KEY=... and run it again.")
-    return "live", key
+def _live(api: str) -> bool:
+    if api not in ("replay", "live"):
+        raise Refused(f"API={api}: write API=replay (recorded data, the default) or API=live (the real services).")
+    return api == "live"
 
 
 if __name__ == "__main__":

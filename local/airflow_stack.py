@@ -12,6 +12,7 @@ import requests
 from psycopg import sql
 from sqlalchemy import URL
 
+from include.datasets import DATASETS
 from include.warehouse.passfile import write_passfile
 from include.warehouse.roles import APP, READER
 from local.login import Login
@@ -20,7 +21,7 @@ from local.state import ROOT, LocalError, State
 from scripts.airflow_api import AirflowApi
 
 _START_SECONDS = 180
-# What a user's shell may carry that would lead the platform elsewhere; AIRFLOW_CONN_* and AIRFLOW_VAR_* are welcome.
+# Prefixes of variables in a user's shell that would misdirect the platform; AIRFLOW_CONN_* and AIRFLOW_VAR_* are kept.
 _FOREIGN = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG", "PG", "PYTHON")
 
 
@@ -29,18 +30,17 @@ def environment(
     metadata: Login,
     warehouse: Login,
     *,
-    market_api: str,
-    api_key: str,
+    sources: Mapping[str, str],
     schedule: bool,
     port: int,
 ) -> dict[str, str]:
-    """Give the environment in which every Airflow process runs, and write the files that it names.
+    """Return the environment in which every Airflow process runs, and write the files that it names.
 
-    `metadata` and `warehouse` are logins of the metadata's owner and of the warehouse's admin; `schedule` says
-    whether the scheduler may start runs of its own.
+    `metadata` and `warehouse` are logins of the metadata's owner and of the warehouse's admin; `sources` is what the
+    stand-ins of the sources add to it; `schedule` says whether the scheduler may start runs of its own.
     """
     url = f"http://127.0.0.1:{port}"
-    (state.airflow_home / "airflow.cfg").touch()  # else the processes would all make one at once
+    (state.airflow_home / "airflow.cfg").touch()  # else the processes would all create one at once
     password_file = state.folder / "pgpass"
     write_passfile(password_file, metadata.password, database=metadata.dbname, user=metadata.user)
     app, reader = (warehouse.as_role(role, state.secrets[role], warehouse.dbname) for role in (APP, READER))
@@ -48,7 +48,7 @@ def environment(
     return {
         **kept,
         MARK: str(state.folder),
-        "TMPDIR": str(state.temporary),  # what a killed task leaves there goes with the next start
+        "TMPDIR": str(state.temporary),  # what a killed task leaves there is removed at the next start
         "SPT_NOENV": "1",  # processes that rename themselves keep their environment, and with it the mark
         "PYTHONPATH": str(ROOT),  # as on Astro, where the project's root is importable
         "PGPASSFILE": str(password_file),
@@ -57,7 +57,7 @@ def environment(
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        "AIRFLOW__CORE__PARALLELISM": "4",  # each is a process forked beforehand
+        "AIRFLOW__CORE__PARALLELISM": "4",  # each is a process that is forked at the start
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__FERNET_KEY": state.secrets["fernet"],
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
@@ -78,19 +78,17 @@ def environment(
         "AIRFLOW__API_AUTH__JWT_SECRET": state.secrets["jwt"],
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_CONN_POSTGRES_ADMIN_CONN": warehouse.as_airflow_connection(),
-        "AIRFLOW_CONN_POSTGRES_MARKET_CONN": app.as_airflow_connection(),
-        "AIRFLOW_CONN_POSTGRES_DAILY_OPERATIONAL_CONN": app.as_airflow_connection(),
+        **{f"AIRFLOW_CONN_{each.connection.upper()}": app.as_airflow_connection() for each in DATASETS},
         "AIRFLOW_CONN_POSTGRES_READER_CONN": reader.as_airflow_connection(),
-        "AIRFLOW_VAR_POLYGON_API_KEY": api_key,
-        "POLYGON_BASE_URL": market_api,
         "AIRLOCK_REPORT_ROOT": f"file://{state.reports}",
+        **sources,
     }
 
 
 def migrate_metadata(metadata: Login, env: Mapping[str, str]) -> None:
-    """Bring Airflow's own tables to the installed version; costs nothing when they are there.
+    """Migrate Airflow's own tables to the installed version; costs nothing when they are there.
 
-    Which version they are at is remembered as the database's comment: asking Airflow takes seconds.
+    Their version is kept as the database's comment: asking Airflow takes seconds.
     """
     wanted = f"airflow {version('apache-airflow')}"
     with metadata.connect(autocommit=True) as connection:
@@ -116,7 +114,7 @@ def migrate_metadata(metadata: Login, env: Mapping[str, str]) -> None:
 
 @contextmanager
 def airflow(state: State, env: Mapping[str, str], dag_ids: set[str]) -> Iterator[tuple[AirflowApi, Processes]]:
-    """Run Airflow until the end of the context; gives a client once the DAGs can be triggered, and its processes.
+    """Run Airflow until the end of the context; yields a client once the DAGs can be triggered, and its processes.
 
     Raises LocalError, with the end of the log, when a process ends or a DAG cannot be imported.
     """

@@ -1,4 +1,4 @@
-"""The database server that a platform uses: the user's own where one is named, else the embedded one."""
+"""The database server that a platform uses: the user's own if one is named, else the embedded one."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ WAREHOUSE = "warehouse"
 
 @contextmanager
 def server(state: State, own_url: str | None) -> Iterator[Login]:
-    """Give the admin's login to a running server: the user's own at `own_url`, else the embedded one."""
+    """Yield the admin's login to a running server: the user's own at `own_url`, else the embedded one."""
     if own_url:
         yield _own_server(own_url)
     else:
@@ -28,7 +28,7 @@ def server(state: State, own_url: str | None) -> Iterator[Login]:
 
 @contextmanager
 def running_server(state: State, own_url: str | None) -> Iterator[Login]:
-    """Give the admin's login as `server` does, to the embedded server of a running platform if there is one.
+    """Yield the admin's login as `server` does, to the embedded server of a running platform if there is one.
 
     Raises LocalError when no platform of this clone has ever run.
     """
@@ -37,7 +37,7 @@ def running_server(state: State, own_url: str | None) -> Iterator[Login]:
     elif login := postgres.of_running_platform(state):
         yield login
     elif not postgres.has_data(state):
-        raise LocalError("There is no warehouse yet: `make demo` makes it.")
+        raise LocalError("There is no warehouse yet: `make demo` creates it.")
     elif state.holder():
         raise LocalError("The platform is just starting: ask again in a moment.")
     else:
@@ -46,14 +46,14 @@ def running_server(state: State, own_url: str | None) -> Iterator[Login]:
 
 
 def query(login: Login, text: str) -> int:
-    """Run a query in psql, its output to the terminal; gives psql's exit status.
+    """Run a query in psql, its output to the terminal; returns psql's exit status.
 
-    Raises LocalError when the login does not get in.
+    Raises LocalError when the login is refused.
     """
     try:
         login.connect().close()
     except psycopg.OperationalError as error:
-        raise LocalError(f"{login.user} cannot read the warehouse: `make demo` makes it. ({error})") from None
+        raise LocalError(f"{login.user} cannot read the warehouse: `make demo` creates it. ({error})") from None
     env = {
         **os.environ,
         "PGHOST": login.host,
@@ -82,7 +82,7 @@ def _own_server(url: str) -> Login:
         raise LocalError(
             "AIRLOCK_DATABASE_URL cannot be read: write postgresql://ADMIN:PASSWORD@HOST:PORT/postgres"
         ) from None
-    if parts:  # dropping sslmode in silence would be worse than refusing it
+    if parts:  # ignoring sslmode silently would be worse than refusing it
         raise LocalError(f"AIRLOCK_DATABASE_URL: the options {', '.join(parts)} are not supported; leave them out.")
     try:
         with login.connect() as connection:
@@ -96,7 +96,7 @@ def _own_server(url: str) -> Login:
                 "select rolname from pg_roles where rolname = any(%s)", [[APP, READER]]
             ).fetchall()
     except psycopg.OperationalError as error:
-        raise LocalError(f"AIRLOCK_DATABASE_URL names a server that does not let us in: {error}") from None
+        raise LocalError(f"AIRLOCK_DATABASE_URL names a server that refuses the connection: {error}") from None
     if not may:
         raise LocalError(
             f"AIRLOCK_DATABASE_URL: role {login.user} must be allowed to create roles and databases "
@@ -105,7 +105,7 @@ def _own_server(url: str) -> Login:
     if comments != [(MADE_HERE,)] and (comments or roles):
         # Going on would give the roles new passwords, and lock a deployment out of its own warehouse.
         raise LocalError(
-            f"AIRLOCK_DATABASE_URL names a server on which somebody else made the database {WAREHOUSE} or the roles "
+            f"AIRLOCK_DATABASE_URL names a server on which somebody else created the database {WAREHOUSE} or the roles "
             f"{APP} and {READER}: use another server."
         )
     return login

@@ -1,30 +1,43 @@
-"""`make demo`: the DAGs for one day through a real Airflow, and a table of what came of it."""
+"""`make demo`: every dataset's DAGs for one day through a real Airflow, and a table of the results."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from psycopg import sql
 from rich.console import Console
 
+from include.dataset import Dataset, Table
+from include.datasets import DATASETS
+from include.warehouse.columns import identifier
 from local.platform import Platform
 from local.processes import check_running
+from local.sources import Source
 from local.state import LocalError
 from scripts import job_summary
 from scripts.airflow_api import RunState
 from scripts.dag_runs import Result, RunsTakeTooLong, failures, result, summary, table, wait
 
-MARKET_DAGS = ("market_etl__traditional", "market_etl__taskflow_api")
-VIEWS_DAG = "daily_operations_view_update"
-# What publish tasks name as their object, and the column that holds its day.
-_DAY_COLUMNS = {"market.transformed_market_data": "market_date"}
 _RUN_SECONDS = 900
 
 
+def confs(platform: Platform, sources: Mapping[str, Source], day: date) -> dict[str, dict[str, Any]]:
+    """Return the DAGs of the datasets that have a stand-in, each with the params of a run for a day.
+
+    The DAGs of a dataset are those that carry its name as a tag.
+    """
+    return {
+        dag.dag_id: source.params(day)
+        for name, source in sources.items()
+        for dag in sorted(platform.airflow.dags(), key=lambda dag: dag.dag_id)
+        if name in dag.tags
+    }
+
+
 def run_dags(platform: Platform, console: Console, confs: Mapping[str, dict[str, Any]]) -> list[RunState]:
-    """Trigger DAGs together, each with its params, and show their tasks until all have ended; gives the last states.
+    """Trigger DAGs together, each with its params, and show their tasks until all have ended; returns the last states.
 
     Raises LocalError when a process of Airflow's ends meanwhile, or when the runs take too long.
     """
@@ -42,26 +55,24 @@ def run_dags(platform: Platform, console: Console, confs: Mapping[str, dict[str,
 
 
 def collect(platform: Platform, runs: Sequence[RunState]) -> list[Result]:
-    """Read what the runs came to: states and XComs from Airflow, the rows that readers see from the warehouse."""
+    """Return the results of runs: states and XComs from Airflow, the rows that readers see from the warehouse."""
     return [result(platform.airflow, run, partial(_rows, platform)) for run in runs]
 
 
 def _rows(platform: Platform, published: dict[str, Any]) -> dict[str, int]:
-    name = published["object"]
+    [dataset] = [each for each in DATASETS if each.label == published["object"]]
     with platform.reader.connect() as connection:
-        if column := _DAY_COLUMNS.get(name):
-            of_the_day = sql.SQL("{} = {}").format(sql.Identifier(column), published["day"])
-            return {name: _count(connection, name, of_the_day)}
-        views = connection.execute(
-            "select object from warehouse.publication where batch_id = %s and is_current order by object",
-            [published["batch_id"]],
-        ).fetchall()
-        return {str(view): _count(connection, str(view), sql.SQL("true")) for (view,) in views}
+        return {
+            dataset.published_name(each): int(
+                connection.execute(_count(dataset, each, published["day"])).fetchall()[0][0]  # type: ignore[call-overload]
+            )
+            for each in dataset.publishes
+        }
 
 
-def _count(connection: psycopg.Connection[Any], name: str, where: sql.Composable) -> int:
-    query = sql.SQL("select count(*) from {} where {}").format(sql.Identifier(*name.split(".")), where)
-    return int(connection.execute(query).fetchall()[0][0])
+def _count(dataset: Dataset, each: Any, day: str) -> sql.Composed:
+    of_the_day = sql.SQL("{} = {}").format(sql.Identifier(each.day), day) if isinstance(each, Table) else sql.SQL("true")
+    return sql.SQL("select count(*) from {} where {}").format(identifier(dataset.published_name(each)), of_the_day)
 
 
 def show(console: Console, platform: Platform, results: Sequence[Result]) -> None:
@@ -82,3 +93,11 @@ def show(console: Console, platform: Platform, results: Sequence[Result]) -> Non
         console.print(f"\n[red]{task} failed:[/red]")
         console.print(why, markup=False, soft_wrap=True)
         job_summary.add(f"**{task} failed**\n\n{job_summary.block(why)}")
+
+
+def next_steps(console: Console) -> None:
+    """Print what to do after a demo that succeeded."""
+    console.print()
+    console.print("Query what was published:", *(name for each in DATASETS for name in each.published_names), sep="\n  ")
+    console.print(f'with make sql Q="select * from {DATASETS[0].published_names[0]}"', markup=False)
+    console.print("Look around in Airflow: make up")

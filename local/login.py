@@ -1,4 +1,4 @@
-"""How a database is reached, and the roles and databases that the platform makes."""
+"""How a database is reached, and the roles and databases that the local platform creates."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,7 @@ class Login:
         )
 
     def as_airflow_connection(self) -> str:
-        """Give the login in the JSON form of an AIRFLOW_CONN_* variable."""
+        """Return the login in the JSON form of an AIRFLOW_CONN_* variable."""
         return json.dumps(
             {
                 "conn_type": "postgres",
@@ -47,12 +47,12 @@ class Login:
         )
 
     def as_role(self, user: str, password: str, dbname: str) -> "Login":
-        """Give the login of another role on the same server."""
+        """Return the login of another role on the same server."""
         return replace(self, user=user, password=password, dbname=dbname)
 
 
 def ensure_role(admin: Login, login: Login) -> None:
-    """Make a role that can log in with this password, where it is missing."""
+    """Create a role if it is missing, and let it log in with this password."""
     role = sql.Identifier(login.user)
     with admin.connect(autocommit=True) as connection:
         if not connection.execute("select 1 from pg_roles where rolname = %s", [login.user]).fetchone():
@@ -62,7 +62,7 @@ def ensure_role(admin: Login, login: Login) -> None:
 
 
 def ensure_database(admin: Login, name: str, owner: str) -> None:
-    """Make a database where it is missing, with a comment that says who made it."""
+    """Create a database if it is missing, with a comment that says who created it."""
     with admin.connect(autocommit=True) as connection:
         if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
             connection.execute(

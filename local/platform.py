@@ -1,35 +1,30 @@
-"""The whole platform on one machine, put together: database, market API, migrations, Airflow."""
+"""The whole platform on one machine: database, migrations, stand-ins of the sources, Airflow."""
 
 import shutil
 import signal
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
-from typing import Literal
 
-import requests
 from rich.console import Console
 
+from include.datasets import DATASETS
 from include.settings import settings
 from include.warehouse.migrate import migrate
 from include.warehouse.roles import APP, READER
-from local import airflow_stack, sample_data
+from local import airflow_stack
 from local.database import WAREHOUSE, server
 from local.login import Login, ensure_database, ensure_role
-from local.prices import REPLAY_KEY
-from local.processes import MARK, Processes, free_port, listens, running, stop_marked, wait_until
+from local.processes import Processes, stop_marked
+from local.sources import Source
 from local.state import ROOT, State
 from scripts.airflow_api import AirflowApi
 
 METADATA = "airlock_airflow"
 DAGS = {path.stem for path in (ROOT / "dags").glob("*.py")}
-
-ApiChoice = Literal["replay", "live"]
 
 
 @dataclass(frozen=True)
@@ -42,24 +37,23 @@ class Platform:
     """Logs in to the warehouse as the admin."""
     reader: Login
     processes: Processes
-    """Airflow's processes and the replay's."""
+    """Airflow's processes and the stand-ins'."""
 
 
 @contextmanager
 def platform(
     state: State,
     console: Console,
+    sources: Mapping[str, Source],
     *,
-    api: ApiChoice,
-    api_key: str,
+    live: bool,
     schedule: bool,
     port: int,
-    prices: Path | None = None,
 ) -> Iterator[Platform]:
     """Start everything in order, and stop all of it at the end, however the end comes.
 
-    `port` is the API server's and the UI's; `prices` is another file of prices for the replay than its own.
-    Raises LocalError with what to do.
+    `sources` are the stand-ins of the datasets' sources; `live` lets them use the real services. `port` is the API
+    server's and the UI's. Raises LocalError with what to do.
     """
     started = datetime.now(UTC)
     with ExitStack() as stack:
@@ -78,23 +72,16 @@ def platform(
                 ensure_database(root, WAREHOUSE, owner=root.user)
                 warehouse = replace(root, dbname=WAREHOUSE)
             with _step(console, "Warehouse migrations"):
-                migrate(warehouse.connect, {role: state.secrets[role] for role in (APP, READER)})
-            with _step(console, "Sample data"), warehouse.connect() as admin:
-                sample_data.load(admin)
-            market_api = settings().polygon_base_url
+                migrate(warehouse.connect, {role: state.secrets[role] for role in (APP, READER)}, DATASETS)
+            source_env: dict[str, str] = {}
             processes: Processes = {}
-            if api == "replay":
-                with _step(console, "Market API replay"):
-                    market_api, processes = stack.enter_context(_replay(state, prices))
-                api_key = REPLAY_KEY
+            for source in sources.values():
+                with _step(console, source.step) if source.step else nullcontext():
+                    ready = stack.enter_context(source.running(state, warehouse, live))
+                source_env |= ready.env
+                processes = {**processes, **ready.processes}
             env = airflow_stack.environment(
-                state,
-                metadata,
-                warehouse,
-                market_api=market_api,
-                api_key=api_key,
-                schedule=schedule,
-                port=port,
+                state, metadata, warehouse, sources=source_env, schedule=schedule, port=port
             )
             with _step(console, "Airflow's metadata"):
                 airflow_stack.migrate_metadata(metadata, env)
@@ -103,7 +90,7 @@ def platform(
                 cut_off = client.fail_unfinished_runs(before=started)
             if cut_off:
                 console.print(
-                    f"  {cut_off} runs that were cut off earlier are marked failed; clear one to run it again"
+                    f"  {cut_off} runs that were interrupted earlier are marked failed; clear one to run it again"
                 )
             yield Platform(
                 airflow=client,
@@ -117,28 +104,8 @@ def platform(
 
 
 def reader(state: State, server: Login) -> Login:
-    """Give the login with which people look at the warehouse."""
+    """Return the login with which people query the warehouse."""
     return server.as_role(READER, state.secrets[READER], WAREHOUSE)
-
-
-@contextmanager
-def _replay(state: State, prices: Path | None) -> Iterator[tuple[str, Processes]]:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    log = state.logs / "market-api.log"
-    command = [sys.executable, "-m", "local.market_api", "--port", str(port)]
-    if prices:
-        command += ["--data", str(prices)]
-    with running(command, {"PYTHONPATH": str(ROOT), MARK: str(state.folder)}, log) as process:
-
-        def ready() -> bool:
-            try:
-                return listens(process, port) and requests.get(f"{url}/healthz", timeout=5).ok
-            except requests.ConnectionError:
-                return False
-
-        wait_until(ready, "The market API replay", {log: process}, seconds=60)
-        yield url, {log: process}
 
 
 @contextmanager
@@ -158,7 +125,7 @@ class Stopped(BaseException):
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Let the first Ctrl-C, SIGTERM or hang-up raise Stopped; later ones do not disturb the clearing up."""
+    """Raise Stopped at the first Ctrl-C, SIGTERM or hang-up; later ones do not disturb the cleanup."""
     watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def stop(number: int, _frame: FrameType | None) -> None:

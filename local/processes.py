@@ -3,16 +3,18 @@
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import requests
 
-from local.state import ROOT, LocalError
+from local.state import ROOT, LocalError, State
 
-# Carried by every process of a platform and by all that these fork: by it a killed run's children are found.
+# In the environment of every process of a platform and of its children, so that those of a killed run are found.
 MARK = "AIRLOCK_PLATFORM"
 
 Processes = Mapping[Path, subprocess.Popen[bytes]]
@@ -72,6 +74,28 @@ def wait_until(ready: Callable[[], bool], what: str, processes: Processes, *, se
         time.sleep(0.1)
 
 
+@contextmanager
+def serving(state: State, name: str, module: Sequence[str], *, health: str) -> Iterator[tuple[str, Processes]]:
+    """Run `python -m <module> --port PORT` until the end of the context; yields its URL, and it by its log.
+
+    It is ready when it answers below `health`. Raises LocalError, with the end of the log, when it does not come up.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    log = state.logs / f"{name}.log"
+    command = [sys.executable, "-m", *module, "--port", str(port)]
+    with running(command, {"PYTHONPATH": str(ROOT), MARK: str(state.folder)}, log) as process:
+
+        def ready() -> bool:
+            try:
+                return listens(process, port) and requests.get(f"{url}{health}", timeout=5).ok
+            except requests.ConnectionError:
+                return False
+
+        wait_until(ready, f"The stand-in {name}", {log: process}, seconds=60)
+        yield url, {log: process}
+
+
 def check_running(processes: Processes) -> None:
     """Raise LocalError, with the end of its log, when one of the processes has ended."""
     for log, process in processes.items():
@@ -80,7 +104,7 @@ def check_running(processes: Processes) -> None:
 
 
 def listens(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Tell whether it is this process that answers on a port, and not somebody else's who was there first."""
+    """Return whether it is this process that listens on a port, and not another that was there first."""
     with suppress(psutil.Error):
         sockets = psutil.Process(process.pid).net_connections("tcp")
         return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
@@ -88,7 +112,7 @@ def listens(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 def tail(log: Path, lines: int = 15) -> str:
-    """Give the last lines of a log, under its name."""
+    """Return the last lines of a log, under its name."""
     text = log.read_text(errors="replace") if log.exists() else ""
     return "\n".join([f"The end of {log}:", *(f"  {line}" for line in text.splitlines()[-lines:])])
 
@@ -116,19 +140,19 @@ def _sessions(mark: str) -> Path:
 
 def _is_worker(process: psutil.Process, sessions: set[int]) -> bool:
     with suppress(psutil.Error, OSError):
-        # The name as well: long after, a stranger's session may have got the number.
+        # The name as well: much later, another session may have the same number.
         return os.getsid(process.pid) in sessions and "airflow" in " ".join(process.cmdline())
     return False
 
 
 def _carries(process: psutil.Process, mark: str) -> bool:
-    with suppress(psutil.Error, OSError):  # gone meanwhile, or another user's
+    with suppress(psutil.Error, OSError):  # it has ended, or belongs to another user
         return process.pid != os.getpid() and process.environ().get(MARK) == mark
     return False
 
 
 def free_port(preferred: int = 0) -> int:
-    """Give a free TCP port on loopback, the preferred one if nobody has it."""
+    """Return a free TCP port on loopback, the preferred one if it is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

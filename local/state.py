@@ -1,4 +1,4 @@
-"""What one clone keeps on this machine: its folders, its generated secrets, and who is running it now."""
+"""What one clone keeps on this machine: its folders, its generated secrets, and which process runs it now."""
 
 import fcntl
 import json
@@ -16,23 +16,27 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class LocalError(Exception):
-    """Something on this machine that a person has to act on: shown as one line, without a traceback."""
+    """A problem on this machine that a person has to solve: printed as one line, without a traceback."""
+
+
+class Refused(Exception):
+    """A command that cannot be carried out as it was given; the text says what to ask for instead."""
 
 
 @dataclass(frozen=True)
 class State:
-    """The folder under which everything that running makes is kept (`make clean` removes it)."""
+    """The folder for everything that running creates (`make clean` removes it)."""
 
     folder: Path
 
     @classmethod
     def chosen(cls) -> "State":
-        """Give the clone's own state, or the one that AIRLOCK_STATE_DIR names: tests use others."""
+        """Return the clone's own state, or the one that AIRLOCK_STATE_DIR names: tests use others."""
         return cls(Path(os.environ.get("AIRLOCK_STATE_DIR") or ROOT / ".airlock").absolute())
 
     @property
     def logs(self) -> Path:
-        """Where the long-running processes write."""
+        """The folder for the logs of the long-running processes."""
         return self._made("logs")
 
     @property
@@ -42,7 +46,7 @@ class State:
 
     @property
     def xcom(self) -> Path:
-        """Where values between tasks go that are too large for the metadata database."""
+        """The folder for values between tasks that are too large for the metadata database."""
         return self._made("xcom")
 
     @property
@@ -62,7 +66,7 @@ class State:
 
     @cached_property
     def secrets(self) -> dict[str, str]:
-        """Passwords and keys of this clone, each made once; the file is readable by its owner only."""
+        """Passwords and keys of this clone, each generated once; only its owner can read the file."""
         path = self.folder / "secrets.json"
         kept = json.loads(path.read_text()) if path.exists() else {}
         names = ("postgres", "airlock_app", "airlock_reader", "airlock_airflow", "jwt", "api")
@@ -77,13 +81,13 @@ class State:
     def running(self) -> Iterator[None]:
         """Hold the clone for one platform at a time.
 
-        The kernel gives the lock back when its holder dies, however it dies. Raises LocalError, naming the
-        holder, when another platform of this clone is up.
+        The kernel releases the lock when its holder dies, however it dies. Raises LocalError, which names the
+        holder, when another platform of this clone is running.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock_file.open("a+") as lock:
             while not _locked(lock, fcntl.LOCK_EX):
-                # Without a holder it was but a look at the lock, or its holder has not signed yet.
+                # No holder: somebody only looked at the lock, or its holder has not written its process id yet.
                 if holder := self.holder():
                     raise LocalError(
                         f"This clone's platform is already running (process {holder}): "
@@ -99,7 +103,7 @@ class State:
                 lock.truncate(0)
 
     def holder(self) -> int | None:
-        """Give the process id of the running platform, or None."""
+        """Return the process id of the running platform, or None."""
         if not self._lock_file.exists():
             return None
         with self._lock_file.open() as lock:

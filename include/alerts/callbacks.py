@@ -1,8 +1,8 @@
-"""What Airflow calls when a task failed for good, and when a DAG's work is done.
+"""What Airflow calls when a task has failed at its last try, and when a DAG's work is done.
 
 Both run in the task's process, which Airflow kills 20 s after the task's end: a failure that no retry can heal would
 then be retried. So nothing here waits for long: 3 s for the warehouse, 6 s for Slack, and as long for another process
-that tells the same. Heavy modules are imported inside: DAG files import this one.
+that reports the same incident. Heavy modules are imported inside: DAG files import this one.
 """
 
 import logging
@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from include.warehouse.connections import MARKET, connect
+from include import datasets
+from include.errors import PermanentError
+from include.warehouse.connections import connect
 
 if TYPE_CHECKING:
     import psycopg
@@ -22,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 def failed(context: "Context") -> None:
-    """Tell, as on_failure_callback of tasks and DAGs, that a gate closed or a task failed for good.
+    """Report, as on_failure_callback of tasks and DAGs, that a gate closed or that a task failed at its last try.
 
-    Airflow calls a task's after its last try only; and not at all when its process was killed, by the kernel for want
-    of memory, say. So it is a DAG's, too: called by the DAG processor at the end of a failed run, without an error, for
-    the task that failed last.
+    Airflow calls a task's callback after its last try only, and not at all when the process was killed, for example
+    because memory ran out. So DAGs have this callback as well: the DAG processor calls it at the end of a failed run,
+    without an error, for the task that failed last.
     """
     from include.alerts import incidents, messages, notify
     from include.alerts.incidents import Incident
@@ -34,51 +36,68 @@ def failed(context: "Context") -> None:
 
     ti: Any = context["ti"]
     error = context.get("exception")
-    closed = getattr(error, "__cause__", None)  # under Airflow's own, which ends the task at once
+    closed = getattr(error, "__cause__", None)  # the cause of Airflow's own exception, which ends the task at once
+    batch = _batch(ti)
     if isinstance(closed, GateClosed):
         incident = Incident(closed.outcome.checkpoint, "gate", closed.day)
         message = messages.gate_closed(incident, closed, closed.report or ti.log_url)
     else:
-        incident = Incident(f"{ti.dag_id}.{ti.task_id}", "task", _batch_day(ti) or _run_day(context))
+        incident = Incident(f"{ti.dag_id}.{ti.task_id}", "task", _batch_day(batch) or _run_day(context))
         message = messages.task_failed(incident, ti.try_number, error, ti.log_url)
     try:
-        with _warehouse() as connection:
+        with _warehouse(batch) as connection:
             if error or not incidents.gate_closed(connection, ti.dag_id, ti.run_id):
                 notify.alarm(connection, incident, message)
-    except Exception as problem:  # the warehouse may be what failed: rather twice than never
+    except Exception as problem:  # the warehouse may be what failed: two messages are better than none
         log.warning("The incident is not recorded: %s", messages.clean(f"{type(problem).__name__}: {problem}"))
         notify.send(message)
 
 
 def recovered(context: "Context") -> None:
-    """Tell, as on_success_callback of a DAG's last working task, what is over: by its run, or by any publication."""
+    """Report, as on_success_callback of a DAG's last working task, which incidents this run or a publication ended."""
     from include.alerts import incidents, messages, notify
-    from include.datasets import datasets
 
     ti: Any = context["ti"]
+    batch = _batch(ti)
     try:
-        day = _batch_day(ti)
-        with _warehouse() as connection:
-            over = [each for dataset in datasets() for each in incidents.over_for_dataset(connection, dataset)]
-            over += incidents.over_for_dag(connection, ti.dag_id, day or _run_day(context), of_batch=bool(day))
-            notify.all_clear(connection, over, ti.log_url)
+        day = _batch_day(batch)
+        with _warehouse(batch) as connection:
+            ended = [
+                each
+                for dataset in datasets.DATASETS
+                for each in incidents.ended_for_dataset(connection, dataset)
+            ]
+            ended += incidents.ended_for_dag(connection, ti.dag_id, day or _run_day(context), of_batch=bool(day))
+            notify.all_clear(connection, ended, ti.log_url)
     except Exception as problem:
-        log.warning("No recovery is told: %s", messages.clean(f"{type(problem).__name__}: {problem}"))
+        log.warning("No recovery is reported: %s", messages.clean(f"{type(problem).__name__}: {problem}"))
 
 
 @contextmanager
-def _warehouse() -> "Iterator[psycopg.Connection[Any]]":
+def _warehouse(batch: dict[str, Any]) -> "Iterator[psycopg.Connection[Any]]":
+    """Connect as the dataset of the run's batch, else as any dataset: all of them reach the one warehouse."""
+    declared = {dataset.name: dataset.connection for dataset in datasets.DATASETS}
+    conn_id = declared.get(batch.get("dataset", ""), next(iter(declared.values()), None))
+    if conn_id is None:
+        raise PermanentError("no dataset is declared in include/datasets, so there is no connection to the warehouse")
     os.environ.setdefault("PGCONNECT_TIMEOUT", "3")  # the driver's own is minutes
-    with connect(MARKET) as connection:
+    with connect(conn_id) as connection:
         yield connection
 
 
-def _batch_day(ti: Any) -> date | None:
-    """Give the day of the run's batch, which a DAG's `start` decides; None without one."""
+def _batch(ti: Any) -> dict[str, Any]:
+    """Return the batch that the run's `start` task opened; empty when there is none."""
     try:
-        batch = ti.xcom_pull(task_ids="start") or {}
-        return date.fromisoformat(batch.get("market_date") or batch["as_of"])
-    except Exception:  # no start, no batch of it yet, or Airflow cannot say
+        batch = ti.xcom_pull(task_ids="start")
+    except Exception:  # the DAG has no start task, or Airflow cannot be reached
+        return {}
+    return batch if isinstance(batch, dict) else {}
+
+
+def _batch_day(batch: dict[str, Any]) -> date | None:
+    try:
+        return date.fromisoformat(batch["day"])
+    except (KeyError, TypeError, ValueError):  # no batch, or the `start` of a DAG that pushes something else
         return None
 
 

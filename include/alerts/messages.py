@@ -1,4 +1,4 @@
-"""What an alert says: as text for the log and the incident, and as Slack takes it."""
+"""The text of an alert: for the log and the incident, and in the form that Slack takes."""
 
 import re
 from collections.abc import Iterable
@@ -10,18 +10,18 @@ from urllib.parse import quote
 from include.alerts.incidents import Incident
 from include.quality.outcome import GateClosed
 
-# Slack takes 150 characters in a header and 3,000 in a text, each escaped; some of them may count double there.
+# Slack takes 150 characters in a header and 3,000 in a text, after escaping; it may count some characters double.
 _HEADER, _DETAILS = 150, 1400
-_LOOKED_AT, _KEPT = 10_000, 4_000  # characters of a text of others
+_READ, _KEPT = 10_000, 4_000  # characters of a text from elsewhere
 _URI_WITH_LOGIN = re.compile(r"[\w+.-]{1,40}://\S*@\S*")
 _SECRET = re.compile(r"(?i)\b((?:\w*password|passwd|\w*token|\w*secret|api_?key)\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&]+)")
-_IN_URLS = ":/?#[]@!$&()*+,;=%~"  # nothing that would end a link before its end
+_IN_URLS = ":/?#[]@!$&()*+,;=%~"  # no character that would end a link early
 _WHAT = {"gate": "the gate closed", "task": "failed for good", "late": "late"}
 
 
 @dataclass(frozen=True)
 class Message:
-    """One alert, its texts cleaned already."""
+    """One alert, with its texts cleaned."""
 
     headline: str
     details: str
@@ -30,11 +30,11 @@ class Message:
 
     @property
     def text(self) -> str:
-        """All of it, as the log tells it."""
+        """The whole message, for the log."""
         return f"{self.headline}\n{self.details}\n{self.link}"
 
     def for_slack(self) -> dict[str, Any]:
-        """Give the arguments of a Slack message, in which no text of others is markup, a mention or a link.
+        """Return the arguments of a Slack message, in which no text from elsewhere becomes markup, a mention or a link.
 
         Details stand in a code block, and `verbatim` keeps Slack from finding links and names in them.
         """
@@ -44,7 +44,7 @@ class Message:
         else:  # Slack links nothing else
             link = f"`{_code(self.link)}`"
         return {
-            "text": headline,  # of the notification on a screen; the blocks are the message
+            "text": headline,  # for the notification; the blocks are the message
             "blocks": [
                 {"type": "header", "text": {"type": "plain_text", "text": headline}},
                 *(
@@ -55,35 +55,35 @@ class Message:
         }
 
 
-def clean(text: object) -> str:
-    """Give text of others as it may be told: without secrets, and without what steers a terminal or a database."""
+def clean(value: object) -> str:
+    """Return text from elsewhere without secrets, and without characters that control a terminal or a database."""
     from airflow.sdk.log import redact  # type: ignore[attr-defined]  # Airflow re-exports it by import
 
-    told = str(redact(str(text)[:_LOOKED_AT]))  # what a task's log masks
-    return _printable(_SECRET.sub(r"\1***", _URI_WITH_LOGIN.sub("***", told))[:_KEPT])
+    text = str(redact(str(value)[:_READ]))  # what a task's log masks
+    return _printable(_SECRET.sub(r"\1***", _URI_WITH_LOGIN.sub("***", text))[:_KEPT])
 
 
 def gate_closed(incident: Incident, closed: GateClosed, link: str) -> Message:
-    """Tell what closed a gate. Without its rows, which can be about people: the report shows them to who may look."""
-    observed = ((each, clean(each.observed)[:300]) for each in closed.by)
+    """Return the alert of a closed gate. It has no rows, which can be about people: the report shows them."""
+    observed = ((each, clean(each.observed)[:300]) for each in closed.causes)
     details = (f"expected: {each.expectation} ({each.suite})\nobserved: {found}" for each, found in observed)
     return _message(incident, details, link)
 
 
 def task_failed(incident: Incident, tries: int, error: object, link: str) -> Message:
-    """Tell the error with which a task ended at its last try."""
-    observed = f"{type(error).__name__}: {error}" if error else "no error was told: killed, if its log has none"
+    """Return the alert of a task whose last try failed."""
+    observed = f"{type(error).__name__}: {error}" if error else "no error was reported; if its log has none either, the process was killed"
     return _message(incident, ["expected: success", f"observed: at try {tries}, {observed}"], link)
 
 
-def late(incident: Incident, due: datetime, shown: Iterable[str], link: str) -> Message:
-    """Tell until when a day was expected, and what readers see instead."""
+def late(incident: Incident, due: datetime, published: Iterable[str], link: str) -> Message:
+    """Return the alert of a late day: when it was expected, and what readers see instead."""
     expected = f"expected: published by {due:%Y-%m-%d %H:%M} UTC"
-    return _message(incident, [expected, f"observed: {'; '.join(shown)}"], link)
+    return _message(incident, [expected, f"observed: {'; '.join(published)}"], link)
 
 
 def recovered(incident: Incident, lasted: timedelta, link: str) -> Message:
-    """Tell that an incident is over."""
+    """Return the message that an incident has ended."""
     hours, minutes = divmod(int(lasted.total_seconds()) // 60, 60)
     days, hours = divmod(hours, 24)
     duration = f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if hours else f"{minutes} min"
@@ -110,4 +110,4 @@ def _code(text: str) -> str:
 def _cut(escaped: str, most: int) -> str:
     if len(escaped) <= most:
         return escaped
-    return re.sub(r"&\w*$", "", escaped[: most - 1]) + "…"  # not through an &amp;
+    return re.sub(r"&\w*$", "", escaped[: most - 1]) + "…"  # not in the middle of an &amp;

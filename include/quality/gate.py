@@ -1,10 +1,12 @@
-"""The gate: a Great Expectations checkpoint run on exactly one batch.
+"""The gate: the Great Expectations checkpoint of a dataset, run on exactly one batch.
 
-Suites, validation definitions and checkpoints are the files of great_expectations/; which batch they see is
-written into a private copy of that folder, made for one run and thrown away.
+The suites are the files of great_expectations/expectations. Which batch they see, and for which day, is written into
+a private copy of that folder, which is made for one run and removed afterwards.
 """
 
+import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -21,58 +23,61 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import URL
 
+from include.dataset import Dataset, suite_name
 from include.errors import PermanentError
 from include.quality.outcome import SAMPLE, Finding, Outcome, Validation
+from include.warehouse.columns import identifier
 from include.warehouse.passfile import write_passfile
 
 PROJECT = Path(__file__).resolve().parent.parent.parent / "great_expectations"
-_RESULT_FORMAT = {"result_format": "COMPLETE", "partial_unexpected_count": SAMPLE}
 _ONE_AT_A_TIME = Lock()  # GX keeps its context and its YAML parser in globals, which threads would share
 
 
 def gate(
     connection: psycopg.Connection[Any],
-    checkpoint: str,
+    dataset: Dataset,
     batch_id: UUID,
     day: date,
-    batches: Mapping[str, str],
     parameters: Mapping[str, object] | None = None,
     *,
-    project: Path = PROJECT,
     data_docs: Path | None = None,
 ) -> Outcome:
-    """Run a checkpoint on one batch and give what it found.
+    """Run the suites of a dataset on one batch and return what they found.
 
-    `connection` says which warehouse, as whom; `batches` names for each suite the table that holds the batch under
-    its batch_id; `parameters` fill each `$PARAMETER` of the suites. A checkpoint that has no file runs the suites of
-    `batches`. `data_docs` is a folder to which Great Expectations' own pages are written, too. Raises PermanentError
-    when a suite is missing or empty.
+    `connection` says which warehouse, and as whom. In a suite, `{day}` and `{batch_id}` stand for the day (as
+    YYYY-MM-DD) and the batch; a value that is nothing but `{name}` stands for the run's parameter of that name.
+    `data_docs` is a folder to which Great Expectations' own pages are written as well. Raises PermanentError when a
+    suite is missing or empty, or asks for a parameter that the run does not have.
     """
     import great_expectations
 
     started_at, clock = datetime.now(UTC), time.perf_counter()
-    with _private_copy(connection, batch_id, day, project) as folder, _ONE_AT_A_TIME:
+    values = {**(parameters or {}), "day": str(day), "batch_id": str(batch_id)}
+    with _private_copy(connection, dataset, values) as folder, _ONE_AT_A_TIME:
         context = great_expectations.get_context(mode="file", context_root_dir=folder)
-        if checkpoint not in {each.name for each in context.checkpoints.all()}:
-            _add_checkpoint(context, checkpoint, batch_id, batches)
-        result = context.checkpoints.get(checkpoint).run(expectation_parameters=dict(parameters or {}))
+        result = _checkpoint(context, dataset, batch_id).run()
         if data_docs:
             context.build_data_docs()
             shutil.copytree(folder / "uncommitted" / "report", data_docs, dirs_exist_ok=True)
+        staging_tables = {suite_name(each): dataset.staging_name(each) for each in dataset.publishes}
         validations = [
-            _validation(run, context.suites.get(run.suite_name), batches[run.suite_name], batch_id, connection)
+            _validation(run, context.suites.get(suite), staging_tables[suite], batch_id, connection)
             for run in result.run_results.values()
+            for suite in [run.suite_name]
         ]
-    return Outcome(checkpoint, started_at, time.perf_counter() - clock, validations)
+    return Outcome(dataset.name, started_at, time.perf_counter() - clock, validations)
 
 
 @contextmanager
-def _private_copy(connection: psycopg.Connection[Any], batch_id: UUID, day: date, project: Path) -> Iterator[Path]:
+def _private_copy(
+    connection: psycopg.Connection[Any], dataset: Dataset, values: Mapping[str, object]
+) -> Iterator[Path]:
     with TemporaryDirectory(prefix="airlock-gate-") as temporary:  # only its owner may enter it
         folder = Path(temporary) / "great_expectations"
-        shutil.copytree(project, folder, ignore=shutil.ignore_patterns("uncommitted"))
-        for file in (folder / "great_expectations.yml", *(folder / "expectations").glob("*.json")):
-            file.write_text(file.read_text().replace("{batch_id}", str(batch_id)).replace("{day}", str(day)))
+        (folder / "expectations").mkdir(parents=True)
+        shutil.copy(PROJECT / "great_expectations.yml", folder)
+        for each in dataset.publishes:
+            _copy_suite(suite_name(each), folder / "expectations", values)
         uncommitted = folder / "uncommitted"
         uncommitted.mkdir()
         password_file = uncommitted / "pgpass"
@@ -85,44 +90,80 @@ def _private_copy(connection: psycopg.Connection[Any], batch_id: UUID, day: date
         yield folder
 
 
-def _add_checkpoint(context: Any, name: str, batch_id: UUID, batches: Mapping[str, str]) -> None:
-    """Make a checkpoint of suites and the tables that hold their batch: GX's files for it would say no more."""
+def _copy_suite(suite: str, folder: Path, values: Mapping[str, object]) -> None:
+    try:
+        text = (PROJECT / "expectations" / f"{suite}.json").read_text()
+    except FileNotFoundError:
+        raise PermanentError(
+            f"{suite} has no suite: write great_expectations/expectations/{suite}.json; nothing passes unchecked."
+        ) from None
+
+    def filled(value: object) -> object:
+        if isinstance(value, dict):
+            return {
+                name: _escaped(each) if name == "unexpected_rows_query" else each
+                for name, each in ((name, filled(each)) for name, each in value.items())
+            }
+        if isinstance(value, list):
+            return [filled(each) for each in value]
+        if not isinstance(value, str):
+            return value
+        if (whole := re.fullmatch(r"\{([a-z_]+)\}", value)) and whole[1] != "batch":
+            if whole[1] not in values:
+                raise PermanentError(
+                    f"great_expectations/expectations/{suite}.json asks for {value}, and the run has no such parameter: "
+                    f"use one of {', '.join(sorted(values))}."
+                )
+            return values[whole[1]]
+        return value.replace("{batch_id}", str(values["batch_id"])).replace("{day}", str(values["day"]))
+
+    (folder / f"{suite}.json").write_text(json.dumps(filled(json.loads(text))))
+
+
+def _escaped(query: object) -> str:
+    """Return a query in which no colon makes a parameter to SQLAlchemy, through which GX runs it."""
+    return str(query).replace(":", "\\:")
+
+
+def _unescaped(query: str) -> str:
+    return query.replace("\\:", ":")
+
+
+def _checkpoint(context: Any, dataset: Dataset, batch_id: UUID) -> Any:
+    """Return a checkpoint of the dataset's name: each suite, on the batch in its staging table."""
     from great_expectations import Checkpoint, ValidationDefinition
-    from great_expectations.exceptions import DataContextError
 
     warehouse = context.data_sources.get("warehouse")
     definitions = []
-    for suite, table in batches.items():
-        try:
-            expectations = context.suites.get(suite)
-        except DataContextError:
-            raise PermanentError(
-                f"{suite} has no suite: write great_expectations/expectations/{suite}.json; nothing passes unchecked."
-            ) from None
-        if not expectations.id:  # written by hand: GX validates only what it has given an id
-            context.suites.delete(suite)
-            expectations = context.suites.add(expectations)
-        query = f"SELECT * FROM {table} WHERE batch_id = '{batch_id}'"  # noqa: S608 - a name of ours and a uuid
-        asset = warehouse.add_query_asset(suite, query=query)
-        data = asset.add_batch_definition_whole_table("batch")
-        definition = ValidationDefinition(name=suite, data=data, suite=expectations)
-        definitions.append(context.validation_definitions.add(definition))
-    checkpoint = Checkpoint(name=name, validation_definitions=definitions, result_format=_RESULT_FORMAT)
-    context.checkpoints.add(checkpoint)
+    for each in dataset.publishes:
+        suite = context.suites.get(suite_name(each))
+        if not suite.id:  # written by hand: GX validates only what it has given an id
+            context.suites.delete(suite.name)
+            suite = context.suites.add(suite)
+        # A name of ours and a uuid. The check costs what the batch costs, not what the table does.
+        query = f"SELECT * FROM {dataset.staging_name(each)} WHERE batch_id = '{batch_id}'"  # noqa: S608
+        data = warehouse.add_query_asset(suite.name, query=query).add_batch_definition_whole_table("batch")
+        definitions.append(
+            context.validation_definitions.add(ValidationDefinition(name=suite.name, data=data, suite=suite))
+        )
+    result_format: dict[str, Any] = {"result_format": "COMPLETE", "partial_unexpected_count": SAMPLE}
+    if len(dataset.publishes) == 1:  # GX takes one list of key columns for all suites of a checkpoint
+        result_format["unexpected_index_column_names"] = list(dataset.publishes[0].key)
+    return context.checkpoints.add(
+        Checkpoint(name=dataset.name, validation_definitions=definitions, result_format=result_format)
+    )
 
 
-def _rows(connection: psycopg.Connection[Any], table: str, batch_id: UUID) -> int:
-    query = sql.SQL("select count(*) from {} where batch_id = %s").format(sql.Identifier(*table.split(".")))
-    return int(connection.execute(query, [batch_id]).fetchall()[0][0])
-
-
-def _validation(run: Any, suite: Any, asset: str, batch_id: UUID, connection: psycopg.Connection[Any]) -> Validation:
+def _validation(
+    run: Any, suite: Any, staging_table: str, batch_id: UUID, connection: psycopg.Connection[Any]
+) -> Validation:
     if not run.results:
-        raise PermanentError(f"Suite {suite.name} has no expectations: a gate that checks nothing stays shut.")
+        raise PermanentError(f"Suite {suite.name} has no expectations: a gate that checks nothing stays closed.")
+    count = sql.SQL("select count(*) from {} where batch_id = %s").format(identifier(staging_table))
     return Validation(
         suite=suite.name,
-        asset=asset,
-        rows=_rows(connection, asset, batch_id),
+        staging_table=staging_table,
+        rows=int(connection.execute(count, [batch_id]).fetchall()[0][0]),
         findings=[_finding(suite.name, each) for each in run.results],
         max_share=float((suite.meta or {}).get("quarantine_max_share", 0)),
     )
@@ -130,26 +171,28 @@ def _validation(run: Any, suite: Any, asset: str, batch_id: UUID, connection: ps
 
 def _finding(suite: str, result: Any) -> Finding:
     config = result.expectation_config
-    raised = _exception(result.exception_info or {})
+    error = _exception(result.exception_info or {})
     found = result.result or {}
     observed = found.get("observed_value", found.get("unexpected_count"))
     arguments = {name: value for name, value in config.kwargs.items() if name not in ("batch_id", "column")}
-    quarantines = not result.success and not raised and bool((config.meta or {}).get("quarantine"))
+    if "unexpected_rows_query" in arguments:
+        arguments["unexpected_rows_query"] = _unescaped(arguments["unexpected_rows_query"])
+    quarantines = not result.success and not error and bool((config.meta or {}).get("quarantine"))
     return Finding(
         suite=suite,
         expectation=config.description or config.type,
         type=config.type,
         column=config.kwargs.get("column"),
         arguments=arguments,
-        # GX reports an expectation that could not be evaluated as a mere failure: unknown is not good enough.
-        severity="critical" if raised else str(config.severity.value),
+        # GX reports an expectation that could not be evaluated as an ordinary failure. It is not known to be met.
+        severity="critical" if error else str(config.severity.value),
         verdict="passed" if result.success else "failed",
-        observed=f"an error: {raised}" if raised else str(observed),
+        observed=f"an error: {error}" if error else str(observed),
         observed_number=_number(observed),
         checked=found.get("element_count"),
-        # Of rows found by a query, GX tells the number as what was observed.
+        # For rows found by a query, GX returns their number as the observed value.
         unexpected=observed
-        if config.type == "unexpected_rows_expectation" and not raised
+        if config.type == "unexpected_rows_expectation" and not error
         else found.get("unexpected_count"),
         sample=_bad_rows(found)[:SAMPLE],
         row_rule=arguments.get("unexpected_rows_query") if quarantines else None,
@@ -166,14 +209,14 @@ def _bad_rows(found: Mapping[str, Any]) -> list[Any]:
 
 
 def _number(observed: object) -> float | None:
-    """Give what was observed as a number that a trend can show."""
+    """Return what was observed as a number that a trend can show."""
     if isinstance(observed, int | float | Decimal) and not isinstance(observed, bool) and math.isfinite(observed):
         return float(observed)
     return None
 
 
 def _exception(info: Mapping[str, Any]) -> str | None:
-    """Give the message of an expectation that raised; GX tells it flat or by metric."""
+    """Return the message of an expectation that raised; GX has it at the top level or by metric."""
     entries = [info] if "raised_exception" in info else list(info.values())
     for entry in entries:
         if entry.get("raised_exception"):

@@ -1,4 +1,4 @@
-"""What a gate found: plain values, which the history, the report and the alerts are made of."""
+"""What a gate found: plain values, from which results, the report and alerts are made."""
 
 import logging
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ Verdict = Literal["passed", "warned", "quarantined", "failed"]
 _WORST_LAST: tuple[Verdict, ...] = ("passed", "warned", "quarantined", "failed")
 SEVERITIES = ("info", "warning", "critical")
 SAMPLE = 10
-"""Bad rows that are kept and told of one expectation."""
+"""How many bad rows of one expectation are kept and shown."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One expectation and how a batch met it."""
+    """One expectation and its result for a batch."""
 
     suite: str
     expectation: str
@@ -35,7 +35,7 @@ class Finding:
     unexpected: int | None
     sample: list[Any]
     row_rule: str | None = None
-    """The query of the offending rows, where they may be quarantined instead of failing the batch."""
+    """The query of the failing rows, if they may be quarantined instead of failing the batch."""
 
     def __str__(self) -> str:
         rows = "".join(f"\n    {_row(row)}" for row in self.sample)
@@ -47,7 +47,7 @@ class Validation:
     """One suite, run on one batch."""
 
     suite: str
-    asset: str
+    staging_table: str
     """The table that holds the batch."""
     rows: int
     findings: list[Finding]
@@ -57,7 +57,7 @@ class Validation:
 
     @property
     def verdict(self) -> Verdict:
-        """`failed` closes the door; `quarantined` and `warned` let the (remaining) rows through."""
+        """`failed` closes the gate; `quarantined` and `warned` let the (remaining) rows through."""
         missed = [finding for finding in self.findings if finding.verdict == "failed"]
         if any(finding.severity == "critical" for finding in missed):
             return "failed"
@@ -67,7 +67,7 @@ class Validation:
 
     @property
     def highest_severity(self) -> str | None:
-        """The highest severity that was not met."""
+        """The highest severity among the expectations that failed; None when none did."""
         missed = [finding.severity for finding in self.findings if finding.verdict != "passed"]
         return max(missed, key=SEVERITIES.index, default=None)
 
@@ -88,17 +88,17 @@ class Outcome:
 
     @property
     def findings(self) -> list[Finding]:
-        """All of them, in the order of the suites."""
+        """The results of all suites, in their order."""
         return [finding for each in self.validations for finding in each.findings]
 
     @property
     def failures(self) -> list[Finding]:
-        """The expectations that the batch did not meet."""
+        """The expectations that the batch failed."""
         return [finding for finding in self.findings if finding.verdict != "passed"]
 
     @property
     def passed(self) -> int:
-        """How many expectations the batch met."""
+        """How many expectations passed."""
         return len(self.findings) - len(self.failures)
 
     @property
@@ -107,7 +107,7 @@ class Outcome:
         return sum(each.quarantined for each in self.validations)
 
     def summary(self) -> dict[str, Any]:
-        """Give what a validate task pushes, but for the report's address."""
+        """Return what a validate task pushes, apart from the report's address."""
         return {
             "checkpoint": self.checkpoint,
             "verdict": self.verdict,
@@ -115,16 +115,16 @@ class Outcome:
             "failed": len(self.failures),
         }
 
-    def told(self, severity: str) -> str:
-        """Give the failures of one severity, as text with up to ten bad rows each."""
+    def describe(self, severity: str) -> str:
+        """Return the failures of one severity as text, with up to ten bad rows each."""
         return "\n".join(
             str(finding) for finding in self.failures if finding.severity == severity and finding.verdict == "failed"
         )
 
     def log(self, subject: str) -> None:
-        """Tell the verdict and every failure in the log."""
+        """Log the verdict and every failure."""
         log.info(
-            "Gate %s %s for %s: %s of %s expectations met, %s rows quarantined",
+            "Gate %s %s for %s: %s of %s expectations passed, %s rows quarantined",
             self.checkpoint, self.verdict, subject, self.passed, len(self.findings), self.quarantined,
         )  # fmt: skip
         for finding in self.failures:
@@ -133,7 +133,7 @@ class Outcome:
 
 
 class GateClosed(PermanentError):
-    """A gate closed: carries what the alert is made of to the task's callback."""
+    """A gate closed. It carries to the task's callback what the alert says."""
 
     def __init__(self, message: str, outcome: Outcome, day: date, report: str | None) -> None:
         super().__init__(message)
@@ -142,7 +142,7 @@ class GateClosed(PermanentError):
         self.report = report
 
     @property
-    def by(self) -> list[Finding]:
+    def causes(self) -> list[Finding]:
         """The expectations that closed it."""
         return [each for each in self.outcome.failures if (each.severity, each.verdict) == ("critical", "failed")]
 

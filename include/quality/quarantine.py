@@ -1,11 +1,10 @@
 """The quarantine: rows that broke a rule marked `quarantine` are kept out of a batch, and the others go on.
 
-Such a rule is an UnexpectedRowsExpectation whose query gives whole rows of the batch. A suite's meta says by
+Such a rule is an UnexpectedRowsExpectation whose query returns whole rows of the batch. A suite's meta says by
 `quarantine_max_share` which share of a batch may be kept out before the gate closes after all.
 """
 
-import re
-from collections.abc import Iterable
+import logging
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -15,34 +14,78 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
+from include.dataset import Dataset, Table, View
 from include.quality.outcome import Outcome, Validation
 from include.warehouse import queries
+from include.warehouse.columns import identifier, staging_columns
 from include.warehouse.register import Run, claim_batch
+
+log = logging.getLogger(__name__)
 
 
 class _TooMany(Exception):
     """More rows than may be quarantined, or rows that the batch does not have."""
 
 
-def put_back(connection: psycopg.Connection[Any], tables: Iterable[str], batch_id: UUID) -> None:
-    """Return to a batch what an earlier try of its validation kept out, so that the next judges all of it again.
+def put_back(connection: psycopg.Connection[Any], dataset: Dataset, batch_id: UUID) -> None:
+    """Return to a batch what an earlier try of its validation kept out, so that the next one judges all of it again.
 
-    A batch that was loaded again since has its rows already: then they leave the quarantine only. A row that
-    somebody repaired stays there, for the next load. Runs in the caller's transaction. Raises PermanentError when
-    the batch was published meanwhile.
+    A batch that was loaded again since has its rows already: they only leave the quarantine. A row that somebody
+    repaired stays there, for the next run. Runs in the caller's transaction. Raises PermanentError when the batch was
+    published meanwhile.
     """
-    for table in tables:
+    for each in dataset.publishes:
+        table = dataset.staging_name(each)
         if not connection.execute(
-            "select 1 from quality.quarantine where batch_id = %s and asset = %s limit 1", [batch_id, table]
+            "select 1 from quality.quarantine where batch_id = %s and staging_table = %s limit 1", [batch_id, table]
         ).fetchone():
             continue
         claim_batch(connection, table, batch_id)
-        put_back = sql.SQL(queries.read("quality/put_back")).format(table=sql.Identifier(*table.split(".")))
-        connection.execute(put_back, {"batch_id": batch_id, "asset": table})
+        statement = sql.SQL(queries.read("quality/put_back")).format(table=identifier(table))
+        connection.execute(statement, {"batch_id": batch_id, "staging_table": table})
+
+
+def load_repaired(connection: psycopg.Connection[Any], dataset: Dataset, batch_id: UUID, day: date) -> None:
+    """Put rows of a day that were repaired in the quarantine into a batch, in place of what the source says again.
+
+    A row is replaced when its key is that of the row that was quarantined. Runs in the caller's transaction. Raises
+    PermanentError when the batch was published meanwhile.
+    """
+    for each in dataset.publishes:
+        table = dataset.staging_name(each)
+        values = {"batch_id": batch_id, "staging_table": table, "day": day}
+        if not connection.execute(
+            "select 1 from quality.quarantine "
+            "where staging_table = %(staging_table)s and day = %(day)s and repaired is not null limit 1",
+            values,
+        ).fetchone():
+            continue
+        claim_batch(connection, table, batch_id)
+        replaced = connection.execute(_load_repaired(connection, dataset, each), values).rowcount
+        log.info("%s rows of %s were replaced by their repaired form", replaced, table)
+
+
+def _load_repaired(connection: psycopg.Connection[Any], dataset: Dataset, each: Table | View) -> sql.Composed:
+    columns = [column.name for column in staging_columns(connection, dataset, each) or []]
+    original = {column: sql.Identifier(f"original {column}") for column in each.key}
+    return sql.SQL(queries.read("quality/load_repaired")).format(
+        table=identifier(dataset.staging_name(each)),
+        original_key=sql.SQL(", ").join(sql.Identifier("original", column) for column in each.key),
+        originals=sql.SQL(", ").join(
+            sql.SQL("{} as {}").format(sql.Identifier("original", column), name) for column, name in original.items()
+        ),
+        assignments=sql.SQL(", ").join(
+            sql.SQL("{0} = repaired.{0}").format(sql.Identifier(column)) for column in columns
+        ),
+        same_row=sql.SQL(" and ").join(
+            sql.SQL("{} = repaired.{}").format(sql.Identifier("staged", column), name)
+            for column, name in original.items()
+        ),
+    )
 
 
 def set_aside(connection: psycopg.Connection[Any], outcome: Outcome, batch_id: UUID, day: date, run: Run) -> Outcome:
-    """Move the rows that broke a quarantine rule out of the batch; gives the outcome with that done.
+    """Move the rows that broke a quarantine rule out of the batch; returns the outcome with that done.
 
     Nothing is moved when another expectation closes the gate anyway, or when the rows are more than the suite's
     share: then these rules close it. Runs in the caller's transaction.
@@ -52,7 +95,8 @@ def set_aside(connection: psycopg.Connection[Any], outcome: Outcome, batch_id: U
         for finding in outcome.findings
     ):
         return outcome
-    connection.execute("select 1")  # begins the caller's transaction: the block below would else commit one of its own
+    # Begins the caller's transaction. Without one, the block below would commit a transaction of its own.
+    connection.execute("select 1")
     try:
         with connection.transaction():
             validations = [
@@ -70,12 +114,12 @@ def _set_aside(
     rules = [finding for finding in validation.findings if finding.row_rule]
     if not rules:
         return validation
-    claim_batch(connection, validation.asset, batch_id)
-    table = sql.Identifier(*validation.asset.split("."))
-    offenders = [(rule.expectation, _query(rule.row_rule or "", table, batch_id, connection)) for rule in rules]
+    claim_batch(connection, validation.staging_table, batch_id)
+    table = identifier(validation.staging_table)
+    failing = [(rule.expectation, _query(rule.row_rule or "", table, batch_id, connection)) for rule in rules]
     broken = sql.SQL(" union all ").join(
-        sql.SQL("select to_jsonb(offender) as row_data, {} as rule from ({}) as offender").format(name, query)
-        for name, query in offenders
+        sql.SQL("select to_jsonb(failing) as row_data, {} as rule from ({}) as failing").format(name, query)
+        for name, query in failing
     )
     moved = connection.execute(
         sql.SQL(queries.read("quality/set_aside")).format(
@@ -83,16 +127,16 @@ def _set_aside(
             table=table,
             batch_id=batch_id,
             checkpoint=checkpoint,
-            asset=validation.asset,
+            staging_table=validation.staging_table,
             day=day,
             dag_id=run.dag_id,
             run_id=run.run_id,
         )
     ).rowcount
-    # None at all: the rule's query is not what Great Expectations made of it, which found some.
+    # No row at all: Great Expectations found some, so the query does not return rows of the batch.
     if not 0 < moved <= Decimal(str(validation.max_share)) * validation.rows:
         raise _TooMany
-    for _, query in offenders:  # a rule that gives other than whole rows moves none
+    for _, query in failing:  # a rule that returns other than whole rows moves none
         if connection.execute(sql.SQL("select 1 from ({}) as left_over limit 1").format(query)).fetchone():
             raise _TooMany
     findings = [
@@ -102,8 +146,11 @@ def _set_aside(
 
 
 def _query(rule: str, table: sql.Identifier, batch_id: UUID, connection: psycopg.Connection[Any]) -> sql.SQL:
-    """Give a rule's query as Great Expectations runs it: a join names its batch itself, and {{ stands for {."""
-    alias = "" if re.search(r"\bjoin\b", rule, re.IGNORECASE) else " as subselect"
+    """Return a rule's query as Great Expectations runs it: a join names its batch itself, and {{ stands for {."""
+    # GX's own test of what is a join, so that both see the same: its version is pinned.
+    from great_expectations.expectations.metrics.query_metric_provider import _query_has_join_clause
+
+    alias = "" if _query_has_join_clause(rule) else " as subselect"
     batch = sql.SQL("(select * from {} where batch_id = {})").format(table, batch_id)
     return sql.SQL(rule.format(batch=f"{batch.as_string(connection)}{alias}"))
 

@@ -4,8 +4,6 @@ from typing import Any
 
 import psycopg
 
-MARKET = "postgres_market_conn"
-DAILY_OPERATIONS = "postgres_daily_operational_conn"
 ADMIN = "postgres_admin_conn"
 READER = "postgres_reader_conn"
 

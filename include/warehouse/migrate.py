@@ -1,47 +1,79 @@
-"""Bringing the warehouse's schema up to date: the versioned migrations beside this file, by Alembic."""
+"""Bringing the warehouse's schema up to date: the platform's migrations, then those of each dataset, by Alembic."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import psycopg
 
-from include.daily_operations.schema import ensure_views
+from include.dataset import Dataset
 from include.errors import PermanentError
+from include.warehouse.migration import check_numbers
 from include.warehouse.roles import set_password
+from include.warehouse.staging import ensure_schemas, ensure_staging
 
 _MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 
 
-def migrate(connect: Callable[[], psycopg.Connection[Any]], passwords: Mapping[str, str]) -> list[str]:
-    """Apply what is missing, make the views that are new, and give each role its password: all of it or nothing.
+def migrate(
+    connect: Callable[[], psycopg.Connection[Any]], passwords: Mapping[str, str], datasets: Iterable[Dataset]
+) -> list[str]:
+    """Apply what is missing, create what is derived from the declarations, and set the roles' passwords.
 
-    `connect` opens a connection of the admin to the warehouse database; `passwords` are by role. Gives the
-    revisions that were applied, oldest first. Safe to run twice and by two at once. Raises PermanentError when
-    the database is at a revision that this code does not have, or a view's columns need a migration.
+    All of it or nothing. `connect` opens a connection of the admin to the warehouse database; `passwords` are by
+    role. Returns the migrations that were applied, as `<dataset>/<number>`, oldest first. Safe to run twice and by
+    two at once. What a dataset that is no longer declared left in the warehouse stays as it is. Raises
+    PermanentError when a migration fails, when the database is at a migration that this code does not have, and
+    when a declaration does not fit its tables.
     """
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
-    applied: list[str] = []
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     # A creator instead of a URL: no password in a URL that an exception could show.
     engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
     with engine.begin() as connection:
-        config.attributes.update(connection=connection, applied=applied)
-        try:
-            command.upgrade(config, "head")
-        except CommandError as error:
-            raise PermanentError(
-                f"The warehouse cannot be migrated: {error}. If it was migrated by newer code, deploy that code."
-            ) from error
-        # Still under the migrations' lock: Postgres refuses two that alter one role at once.
         admin = cast(psycopg.Connection[Any], connection.connection.driver_connection)
-        ensure_views(admin)
+        # One migration run at a time; the lock ends with the transaction.
+        admin.execute("select pg_advisory_xact_lock(hashtextextended('airlock migrations', 0))")
+        if admin.execute("select to_regclass('warehouse.alembic_version') is not null").fetchone() == (True,):
+            raise PermanentError(
+                "This warehouse was made by the first version of Airlock, which cannot be upgraded: run `make clean`, "
+                "then start again."
+            )
+        admin.execute("create schema if not exists warehouse")
+        applied = _upgrade(connection, "warehouse", _MIGRATIONS / "versions")
+        for dataset in datasets:
+            ensure_schemas(admin, dataset)
+            if (folder := dataset.folder / "migrations").is_dir():
+                applied += _upgrade(connection, dataset.name, folder)
+            ensure_staging(admin, dataset)
+        # Still under the lock: Postgres refuses two that alter one role at once.
         for role, password in passwords.items():
             set_password(admin, role, password)
     return applied
+
+
+def _upgrade(connection: Any, name: str, folder: Path) -> list[str]:
+    """Apply the missing migrations of one folder, which have a version table of their own."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    check_numbers(folder)
+    applied: list[str] = []
+    config = Config()
+    for option, value in (
+        ("script_location", str(_MIGRATIONS)),
+        ("path_separator", "newline"),
+        ("version_locations", str(folder)),
+    ):
+        config.set_main_option(option, value.replace("%", "%%"))
+    config.attributes.update(connection=connection, applied=applied, version_table=f"migrations_{name}")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise PermanentError(
+            f"The migrations of {name} cannot be applied: {error}. If newer code migrated the warehouse, deploy that "
+            "code. If an older Airlock made this local one: make clean, then start again."
+        ) from error
+    return [f"{name}/{number}" for number in applied]

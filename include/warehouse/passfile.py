@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def write_passfile(path: Path, password: str, *, database: str = "*", user: str = "*") -> None:
-    """Write a password file with one entry, readable by its owner only (libpq refuses another).
+    """Write a password file with one entry, readable by its owner only, as libpq requires.
 
     Format: PostgreSQL's documentation, "The Password File".
     """

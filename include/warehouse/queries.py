@@ -1,11 +1,15 @@
-"""The SQL files under include/sql/."""
+"""The SQL files of the platform, which lie beside the modules that run them."""
 
 from pathlib import Path
 from typing import LiteralString
 
-_FOLDER = Path(__file__).resolve().parent.parent / "sql"
+_INCLUDE = Path(__file__).resolve().parent.parent
 
 
 def read(name: str) -> LiteralString:
-    """Give the text of `include/sql/<name>.sql`; values are bound, so no text of others is ever in it."""
-    return (_FOLDER / f"{name}.sql").read_text()
+    """Return the text of the query `<package>/<query>`, the file `include/<package>/sql/<query>.sql`.
+
+    Values are bound when it runs, so no text of others is ever in it.
+    """
+    package, _, query = name.partition("/")
+    return (_INCLUDE / package / "sql" / f"{query}.sql").read_text()

@@ -1,6 +1,6 @@
 """The register of publications, `warehouse.publication`: which batch readers see of each object, and saw before.
 
-An object is a table or view with its schema. In scope `day` each day of it is published for itself, in scope
+An object is a table or view with its schema. In scope `day` each day of it has a publication of its own; in scope
 `object` all of it shows one publication. Every function runs in the transaction of its caller, who publishes.
 """
 
@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 
 from include.errors import PermanentError
 from include.warehouse import queries
+from include.warehouse.columns import identifier
 
 
 class Run(NamedTuple):
@@ -26,7 +27,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Publication:
-    """One line of the register."""
+    """One row of the register."""
 
     id: int
     day: date
@@ -41,7 +42,7 @@ class Publication:
 
 
 def unpublished(connection: psycopg.Connection[Any], batch_id: UUID) -> UUID:
-    """Give the batch_id, or, when it was published already, another that follows from it.
+    """Return the batch_id, or, when it was published already, another that is derived from it.
 
     A run that is cleared and run again writes a batch of its own: what was published is never written again.
     """
@@ -52,37 +53,37 @@ def unpublished(connection: psycopg.Connection[Any], batch_id: UUID) -> UUID:
 
 
 def lock(connection: psycopg.Connection[Any], name: str) -> None:
-    """Wait until nobody else publishes what is so named, and let nobody until this transaction ends."""
+    """Take the lock of this name, and hold it until the transaction ends; wait while another session holds it."""
     connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
 
 
-def claim_batch(connection: psycopg.Connection[Any], staged: str, batch_id: UUID) -> None:
-    """Let only this transaction write a batch of the table `staged`. Raises PermanentError when it was published."""
+def claim_batch(connection: psycopg.Connection[Any], staging_table: str, batch_id: UUID) -> None:
+    """Let only this transaction write a batch of a staging table. Raises PermanentError when it was published."""
     try:
-        connection.execute("select warehouse.claim_batch(%s, %s)", [staged, batch_id])
+        connection.execute("select warehouse.claim_batch(%s, %s)", [staging_table, batch_id])
     except psycopg.errors.RaiseException as error:
         raise PermanentError(error.diag.message_primary) from error
 
 
-def lock_batch(connection: psycopg.Connection[Any], staged: str, batch_id: UUID) -> None:
-    """Wait until nobody writes a batch of the table `staged` any more; the SQL function claim_batch takes this lock."""
-    lock(connection, f"{staged}/{batch_id}")
+def lock_batch(connection: psycopg.Connection[Any], staging_table: str, batch_id: UUID) -> None:
+    """Wait until nobody writes a batch of a staging table; the SQL function claim_batch takes the same lock."""
+    lock(connection, f"{staging_table}/{batch_id}")
 
 
 def current(connection: psycopg.Connection[Any], name: str, day: date | None = None) -> Publication | None:
-    """Give what readers see of an object, or of its day; None when nothing was published yet."""
+    """Return what readers see of an object, or of its day; None when nothing was published yet."""
     return _one(connection, "warehouse/current_publication", name, day)
 
 
-def to_go_back_to(connection: psycopg.Connection[Any], name: str, day: date | None, run: Run) -> Publication | None:
-    """Give the publication that a rollback of an object restores; None when there is none.
+def restorable(connection: psycopg.Connection[Any], name: str, day: date | None, run: Run) -> Publication | None:
+    """Return the publication that a rollback of an object restores; None when there is none.
 
     It is the last one of another batch (and, if given, of that day) before the one that readers see. A run that
-    has rolled the object back already, whose retry this is, gets what it restored.
+    has rolled the object back already, and is retried, gets what it restored.
     """
-    shown = current(connection, name, day)
-    if shown and shown.run == run:
-        return shown
+    latest = current(connection, name, day)
+    if latest and latest.run == run:
+        return latest
     return _one(connection, "warehouse/previous_publication", name, day)
 
 
@@ -95,12 +96,12 @@ def register(
     run: Run,
     restores: int | None = None,
 ) -> None:
-    """Make a batch what readers see of an object; `restores` is the publication that a rollback goes back to.
+    """Make a batch what readers see of an object; `restores` is the publication that a rollback restores.
 
-    A batch that is what they see already is not registered again, so a retry adds no line.
+    A batch that they see already is not registered again, so a retry adds no row.
     """
-    shown = current(connection, name, day)
-    if shown and (shown.batch_id, shown.day) == (batch_id, day):
+    latest = current(connection, name, day)
+    if latest and (latest.batch_id, latest.day) == (batch_id, day):
         return
     with psycopg.ClientCursor(connection) as cursor:  # several statements with bound values in one file
         cursor.execute(
@@ -111,20 +112,20 @@ def register(
 
 def remove_old_batches(
     connection: psycopg.Connection[Any],
-    staged: str,
+    staging_table: str,
     name: str,
     keep: int,
     day: date,
     day_column: str | None = None,
 ) -> None:
-    """Remove from the table `staged` what is older than an object's last `keep` published batches, and not of them.
+    """Remove from a staging table the batches that are older than an object's last `keep` published ones.
 
-    Where the object's scope is `day`, `day_column` holds the batch's day, and only that day is looked at.
+    If the object's scope is `day`, `day_column` holds the batch's day, and only that day is looked at.
     """
     of_the_day = sql.SQL("{} = %(day)s").format(sql.Identifier(day_column)) if day_column else sql.SQL("true")
     connection.execute(
         sql.SQL(queries.read("warehouse/remove_old_batches")).format(
-            batches=sql.Identifier(*staged.split(".")), of_the_day=of_the_day
+            staging_table=identifier(staging_table), of_the_day=of_the_day
         ),
         {"object": name, "day": day, "keep": keep},
     )

@@ -10,7 +10,7 @@ READER = "airlock_reader"
 
 
 def set_password(connection: psycopg.Connection[Any], role: str, password: str) -> None:
-    """Give a role its password.
+    """Set the password of a role.
 
     What travels is the SCRAM verifier, made here: the server may log the statement, and then logs no password.
     """

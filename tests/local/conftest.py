@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
-
 from local.prices import DATA
+
 from local.processes import MARK
 from local.state import ROOT, State
 

@@ -14,13 +14,13 @@ from urllib.parse import quote
 import psutil
 import pytest
 import requests
+from include.market.calendar import last_completed_session
+from local.prices import DATA
 from psycopg.rows import dict_row
 from rich.console import Console
 
-from include.market.calendar import last_completed_session
 from local import demo
 from local.platform import Platform, platform
-from local.prices import DATA
 from local.processes import free_port, wait_until
 from local.state import ROOT, State
 from scripts.airflow_api import FINISHED, AirflowApiError

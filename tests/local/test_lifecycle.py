@@ -12,12 +12,12 @@ import psutil
 import pytest
 import requests
 import tenacity
+from local.prices import REPLAY_KEY
 
 from local.database import WAREHOUSE
 from local.demo import VIEWS_DAG
 from local.platform import reader
 from local.postgres import embedded, of_running_platform
-from local.prices import REPLAY_KEY
 from local.processes import free_port, wait_until
 from local.state import State
 from scripts.airflow_api import AirflowApi, TaskState

@@ -1,6 +1,6 @@
-"""Charts as inline SVG, without text: what there is to read stands beside them, and in the tooltips of their points.
+"""Charts as inline SVG, without text: the page beside them has it, and so have the tooltips of their points.
 
-pygal draws numbers from 0 to 1 only: to find a scale, it would count from 1e17 up in steps of 1, for ever.
+Values are scaled to 0..1 here: for values around 1e17, pygal would look for its own scale in an endless loop.
 """
 
 from collections.abc import Iterable, Sequence
@@ -50,7 +50,7 @@ class _Scale:
 
 
 def _alone(heights: Sequence[Number], index: int) -> bool:
-    """Tell whether a value has no neighbour, so that no line would show it."""
+    """Return whether a value has no neighbour, so that no line would show it."""
     return heights[index] is not None and not any(
         0 <= other < len(heights) and heights[other] is not None for other in (index - 1, index + 1)
     )
@@ -65,7 +65,7 @@ def _chart(kind: str, width: int, height: int, **options: Any) -> Any:
     import pygal  # type: ignore[import-untyped]
     from pygal.etree import etree  # type: ignore[import-untyped]
 
-    etree.to_etree()  # with lxml, where something else has brought it, the drawing would name one namespace more
+    etree.to_etree()  # with lxml, which may be installed, the drawing would have one more namespace
     unseen = dict.fromkeys(("show_legend", "show_x_labels", "show_y_labels"), False)
     bare = {"js": [], "css": [], "no_prefix": True, "disable_xml_declaration": True}
     return getattr(pygal, kind)(width=width, height=height, margin=0, range=(0, 1), **unseen, **bare, **options)
@@ -73,7 +73,7 @@ def _chart(kind: str, width: int, height: int, **options: Any) -> Any:
 
 def _svg(chart: Any, label: str) -> str:
     def plain(root: Any) -> Any:
-        """Leave of pygal's drawing what is drawn: no script, style, comment or text."""
+        """Remove script, style, comments and text from pygal's drawing."""
         root.set("role", "img")
         root.set("aria-label", label)
         del root.attrib["id"]

@@ -1,4 +1,4 @@
-"""Runs and what they found, asked of the tables. No query costs more as the history grows."""
+"""Runs and what they found, read from the tables. No query costs more as the history grows."""
 
 import math
 from collections import Counter
@@ -25,7 +25,7 @@ class Validation:
     id: int
     checkpoint: str
     suite: str
-    asset: str
+    staging_table: str
     day: date
     batch_id: UUID
     dag_id: str
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def first(self) -> Validation:
-        """The one whose id names the run's page, and which says what all of them have in common."""
+        """The first validation: its id names the run's page, and it has what all of them have in common."""
         return self.validations[0]
 
     @property
@@ -88,7 +88,7 @@ class Result:
 
     @property
     def counts(self) -> bool:
-        """Tell whether what was observed is a number of unexpected rows."""
+        """Whether what was observed is a number of unexpected rows."""
         return self.unexpected is not None or self.type == "unexpected_rows_expectation"
 
     @property
@@ -97,57 +97,57 @@ class Result:
         return finite(self.unexpected if self.observed_number is None else self.observed_number)
 
     def bound(self, name: str) -> float | None:
-        """Give `min_value` or `max_value`, where it bounds what was observed."""
+        """Return `min_value` or `max_value`, if it bounds what was observed."""
         return None if self.counts else finite(self.arguments.get(name))
 
 
 @dataclass(frozen=True)
 class Trend:
-    """One expectation of the latest run, and how each of the latest runs met it (None: it was not asked)."""
+    """One expectation of the latest run, and its result in each of the latest runs (None: not part of the run)."""
 
     suite: str
     results: list[Result | None]
 
     @property
-    def asked(self) -> list[Result]:
+    def known(self) -> list[Result]:
         """Its results, in the runs that had it."""
         return [each for each in self.results if each]
 
     @property
     def latest(self) -> Result:
         """Its result in the latest run."""
-        return self.asked[-1]
+        return self.known[-1]
 
     @property
-    def met(self) -> int:
-        """In how many runs it was met."""
-        return sum(each.verdict == "passed" for each in self.asked)
+    def passed(self) -> int:
+        """In how many runs it passed."""
+        return sum(each.verdict == "passed" for each in self.known)
 
 
 @dataclass(frozen=True)
 class Quarantined:
     """A row that was kept out of its batch."""
 
-    asset: str
+    staging_table: str
     row_data: dict[str, Any]
     rules: list[str]
     of_batch: int
-    """How many were kept out of the batch."""
+    """How many rows were kept out of the batch."""
 
 
 def run(connection: psycopg.Connection[Any], ids: Sequence[int]) -> Run:
-    """Give the run of these validations."""
+    """Return the run of these validations."""
     with connection.cursor(row_factory=class_row(Validation)) as cursor:
         return Run(cursor.execute(queries.read("quality/validations"), {"ids": list(ids)}).fetchall())
 
 
 def latest_runs(connection: psycopg.Connection[Any], checkpoint: str, limit: int = RUNS) -> list[Run]:
-    """Give the last runs of a checkpoint, oldest first."""
+    """Return the last runs of a checkpoint, oldest first."""
     return runs_of(connection, "quality/runs", {"checkpoint": checkpoint, "limit": limit})
 
 
 def runs_of(connection: psycopg.Connection[Any], query: str, values: dict[str, Any]) -> list[Run]:
-    """Give the runs whose validations a query names, oldest first."""
+    """Return the runs whose validations a query finds, oldest first."""
     ids = [id_ for (id_,) in connection.execute(queries.read(query), values)]
     runs: dict[tuple[datetime, UUID], list[Validation]] = {}
     for each in run(connection, ids).validations:
@@ -158,7 +158,7 @@ def runs_of(connection: psycopg.Connection[Any], query: str, values: dict[str, A
 def results(
     connection: psycopg.Connection[Any], runs: Sequence[Run], query: str = "quality/results"
 ) -> dict[int, list[Result]]:
-    """Give what runs found, by validation."""
+    """Return the results of runs, by validation."""
     found: dict[int, list[Result]] = {}
     ids = [validation.id for run in runs for validation in run.validations]
     with connection.cursor(row_factory=class_row(Result)) as cursor:
@@ -168,18 +168,18 @@ def results(
 
 
 def trends(connection: psycopg.Connection[Any], runs: Sequence[Run]) -> list[Trend]:
-    """Give for each expectation of the latest run how it was met in all runs; those always met come last."""
+    """Return the trend of each expectation of the latest run; those that always passed come last."""
     found = results(connection, runs, "quality/trends")
     by_run = [
-        dict(_told_apart((each.suite, result) for each in run.validations for result in found.get(each.id, [])))
+        dict(_numbered((each.suite, result) for each in run.validations for result in found.get(each.id, [])))
         for run in runs
     ]
     trends = [Trend(key[0], [results.get(key) for results in by_run]) for key in by_run[-1]]
-    return sorted(trends, key=lambda trend: trend.met == len(trend.asked))
+    return sorted(trends, key=lambda trend: trend.passed == len(trend.known))
 
 
-def _told_apart(found: Iterable[tuple[str, Result]]) -> Iterator[tuple[tuple[Any, ...], Result]]:
-    """Name each expectation by what it is; of two that are alike, the second is the second everywhere."""
+def _numbered(found: Iterable[tuple[str, Result]]) -> Iterator[tuple[tuple[Any, ...], Result]]:
+    """Return a key for each expectation; two that are alike are numbered, so that they differ."""
     seen: Counter[tuple[Any, ...]] = Counter()
     for suite, result in found:
         key = (suite, result.type, result.column_name, result.expectation)
@@ -188,23 +188,23 @@ def _told_apart(found: Iterable[tuple[str, Result]]) -> Iterator[tuple[tuple[Any
 
 
 def quarantined(connection: psycopg.Connection[Any], run: Run) -> dict[str, list[Quarantined]]:
-    """Give the first rows that were kept out of a run's batch, by table."""
+    """Return the first rows that were kept out of a run's batch, by staging table."""
     found: dict[str, list[Quarantined]] = {}
     values = {"batch_id": run.first.batch_id, "checkpoint": run.first.checkpoint, "limit": QUARANTINED_ROWS}
     with connection.cursor(row_factory=class_row(Quarantined)) as cursor:
         for each in cursor.execute(queries.read("quality/quarantined"), values):
-            found.setdefault(each.asset, []).append(each)
+            found.setdefault(each.staging_table, []).append(each)
     return found
 
 
 def columns(connection: psycopg.Connection[Any], run: Run) -> list[str]:
-    """Give the columns of a run's tables in their order, which jsonb does not keep."""
-    tables = [each.asset for each in run.validations]
+    """Return the columns of a run's tables in their order, which jsonb does not keep."""
+    tables = [each.staging_table for each in run.validations]
     return [name for (name,) in connection.execute(queries.read("quality/columns"), {"tables": tables})]
 
 
 def finite(value: object) -> float | None:
-    """Give a number that can be drawn; None for anything else that a table can hold."""
+    """Return a number that can be drawn; None for anything else that a table can hold."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -1,4 +1,4 @@
-"""The pages as HTML. Everything that the tables hold is text to them: escaped, wrapped, and cut where it is long."""
+"""The pages as HTML. What the tables hold is escaped, wrapped, and cut if it is long."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,15 @@ from urllib.parse import quote
 import psycopg
 
 from include.quality.outcome import SEVERITIES
-from include.quality.report import cards, charts, data, words
-from include.quality.report.cards import Card
+from include.quality.report import charts, data, format
 from include.quality.report.data import Run, Trend, Validation
+from include.quality.report.overview import Overview, all_subjects, overview
 
-_BOOKKEEPING = {"batch_id", "loaded_at"}  # of staged rows: no news beside the batch that the page is about
+_BATCH_COLUMNS = {"batch_id", "loaded_at"}  # the page is about one batch, so they say nothing new
 
 
 class Table(NamedTuple):
-    """Rows as a page shows them."""
+    """Rows in the form that a page shows."""
 
     head: list[str]
     rows: list[list[object]]
@@ -29,39 +29,39 @@ class Table(NamedTuple):
 def pages(
     connection: psycopg.Connection[Any], checkpoint: str, validation_ids: Sequence[int], now: datetime
 ) -> dict[str, str]:
-    """Give the texts of the pages that a run changes by their paths: its own first, and those that list it."""
+    """Return the pages that a run changes, by their paths: its own first, then those that list it."""
     run = data.run(connection, validation_ids)
-    [card] = [each for each in cards.all_datasets(connection) if each.name == checkpoint]
-    own = _run_page(connection, run, title=card.title, now=now, up="../../")
+    [title] = [each.title for each in all_subjects(connection) if each.name == checkpoint]
+    own = _run_page(connection, run, title=title, now=now, up="../../")
     return {run_path(run): own, **lists(connection, checkpoint, now)}
 
 
 def lists(connection: psycopg.Connection[Any], checkpoint: str, now: datetime) -> dict[str, str]:
-    """Give the texts of the home page and, once the dataset was validated, of its page by their paths."""
-    all_cards = [cards.card(connection, each, now) for each in cards.all_datasets(connection)]
-    [card] = [each for each in all_cards if each.dataset.name == checkpoint]
-    written = {"index.html": _render("home", cards=all_cards, now=now, up="")}
-    if card.latest:
-        written[f"{folder(checkpoint)}/index.html"] = _dataset_page(connection, card=card, now=now, up="../")
-    return written
+    """Return the home page and, once the dataset was validated, its page, by their paths."""
+    overviews = [overview(connection, each, now) for each in all_subjects(connection)]
+    [own] = [each for each in overviews if each.subject.name == checkpoint]
+    texts = {"index.html": _render("home", overviews=overviews, now=now, up="")}
+    if own.latest:
+        texts[f"{folder(checkpoint)}/index.html"] = _dataset_page(connection, overview=own, now=now, up="../")
+    return texts
 
 
 def folder(name: str) -> str:
-    """Give a name as a folder's: the same text in a URL and on a disk, and never a path of its own."""
+    """Return a name as that of a folder: the same text in a URL and on a disk, and never more than one folder."""
     safe = quote(name, safe="").replace("%", "=").replace(".", "=2E") or "="
     return safe if len(safe) <= 100 else f"{safe[:80]}={sha256(name.encode()).hexdigest()[:16]}"
 
 
 def run_path(run: Run) -> str:
-    """Give the path of a run's page under the root."""
+    """Return the path of a run's page below the root."""
     return f"{folder(run.first.checkpoint)}/{run.first.day}/{run.first.id}.html"
 
 
 def table(rows: Sequence[Any], column: str, order: Sequence[str]) -> Table:
-    """Give rows, which are mappings or lone values of a column, as a table with its columns in order."""
+    """Return rows, which are mappings or single values of a column, as a table with its columns in order."""
     mappings = [row if isinstance(row, Mapping) else {column: row} for row in rows]
     found = {name for row in mappings for name in row}
-    found = found - _BOOKKEEPING or found
+    found = found - _BATCH_COLUMNS or found
     head = [name for name in dict.fromkeys(order) if name in found]
     head += sorted(found.difference(head))
     return Table(head, [[row.get(name) for name in head] for row in mappings])
@@ -70,15 +70,15 @@ def table(rows: Sequence[Any], column: str, order: Sequence[str]) -> Table:
 def _run_page(connection: psycopg.Connection[Any], run: Run, **values: Any) -> str:
     results = data.results(connection, [run])
     found = [(validation, each) for validation in run.validations for each in results.get(validation.id, [])]
-    missed = [each for each in found if each[1].verdict != "passed"]
-    missed.sort(key=lambda each: (each[1].verdict != "failed", -SEVERITIES.index(each[1].severity)))
+    failed = [each for each in found if each[1].verdict != "passed"]
+    failed.sort(key=lambda each: (each[1].verdict != "failed", -SEVERITIES.index(each[1].severity)))
     quarantined = data.quarantined(connection, run)
     order = data.columns(connection, run)
     return _render(
         "run",
         run=run,
         found=found,
-        missed=missed,
+        failed=failed,
         quarantined=quarantined,
         table=lambda rows, column="value": table(rows, column, order),
         airflow_url=_airflow_url(run.first),
@@ -86,11 +86,11 @@ def _run_page(connection: psycopg.Connection[Any], run: Run, **values: Any) -> s
     )
 
 
-def _dataset_page(connection: psycopg.Connection[Any], card: Card, **values: Any) -> str:
-    runs = data.latest_runs(connection, card.dataset.name)
+def _dataset_page(connection: psycopg.Connection[Any], overview: Overview, **values: Any) -> str:
+    runs = data.latest_runs(connection, overview.subject.name)
     return _render(
         "dataset",
-        card=card,
+        overview=overview,
         runs=runs,
         verdicts=Counter(run.verdict for run in runs),
         trends=data.trends(connection, runs),
@@ -106,28 +106,28 @@ def _airflow_url(run: Validation) -> str:
 
 
 def _bars(runs: Sequence[Run | None], what: str) -> str:
-    """Draw `rows` or `seconds` of runs; where these are few, at the right, so that a bar is always as wide."""
-    shown = [*[None] * (data.RUNS - len(runs)), *runs]
-    values = [getattr(run, what) if run else 0 for run in shown]
+    """Draw `rows` or `seconds` of runs, aligned to the right, so that bars have the same width however few there are."""
+    padded = [*[None] * (data.RUNS - len(runs)), *runs]
+    values = [getattr(run, what) if run else 0 for run in padded]
     marks = [
-        (run.verdict, f"{words.weekday(run.first.day)}: {words.number(value)} {what}") if run else None
-        for run, value in zip(shown, values, strict=True)
+        (run.verdict, f"{format.weekday(run.first.day)}: {format.number(value)} {what}") if run else None
+        for run, value in zip(padded, values, strict=True)
     ]
     return charts.bars([data.finite(value) for value in values], marks, f"{what} by run")
 
 
 def _trend(trend: Trend, runs: Sequence[Run]) -> str:
-    """Draw a trend, where it has no numbers that of met (0) or not (1)."""
-    numbers = any(each.value is not None for each in trend.asked)
+    """Draw a trend; if it has no numbers, 0 for passed and 1 for failed."""
+    numbers = any(each.value is not None for each in trend.known)
     values = [(each.value if numbers else float(each.verdict != "passed")) if each else None for each in trend.results]
     marks = [
-        (words.state(each), f"{words.weekday(run.first.day)}: {words.observed(each) or 'not met'}")
+        (format.state(each), f"{format.weekday(run.first.day)}: {format.observed(each) or 'failed'}")
         if each and each.verdict != "passed"
         else None
         for run, each in zip(runs, trend.results, strict=True)
     ]
     bounds = [[each.bound(name) if each else None for each in trend.results] for name in ("min_value", "max_value")]
-    return charts.line(values, bounds, marks, words.observed_since(trend), from_zero=trend.latest.counts or not numbers)
+    return charts.line(values, bounds, marks, format.observed_since(trend), from_zero=trend.latest.counts or not numbers)
 
 
 def _render(name: str, **values: Any) -> str:
@@ -146,7 +146,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (words.cell, words.moment, words.number, words.observed, words.observed_since, words.state)
-    environment.filters |= {each.__name__: each for each in (*filters, words.wanted, words.weekday, folder)}
-    environment.globals |= {"STATES": words.STATES, "run_path": run_path, "bars": _bars, "trend_line": _trend}
+    filters = (format.cell, format.moment, format.number, format.observed, format.observed_since, format.state)
+    environment.filters |= {each.__name__: each for each in (*filters, format.wanted, format.weekday, folder)}
+    environment.globals |= {"STATES": format.STATES, "run_path": run_path, "bars": _bars, "trend_line": _trend}
     return environment

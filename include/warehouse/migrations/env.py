@@ -5,18 +5,19 @@ from typing import Any
 
 from alembic import context
 from alembic.runtime.migration import MigrationContext, MigrationInfo
-from sqlalchemy import text
 
-connection = context.config.attributes["connection"]
-# One migration run at a time; the lock ends with the transaction.
-connection.execute(text("select pg_advisory_xact_lock(hashtextextended('airlock migrations', 0))"))
-connection.execute(text("create schema if not exists warehouse"))
+attributes = context.config.attributes
 
 
 def note(ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Mapping[str, Any]) -> None:
-    """Remember each applied revision, for the log of the task."""
-    context.config.attributes["applied"].append(step.up_revision_id)
+    """Collect each applied revision, for the log of the task."""
+    attributes["applied"].append(step.up_revision_id)
 
 
-context.configure(connection=connection, version_table_schema="warehouse", on_version_apply=note)
+context.configure(
+    connection=attributes["connection"],
+    version_table=attributes["version_table"],
+    version_table_schema="warehouse",
+    on_version_apply=note,
+)
 context.run_migrations()

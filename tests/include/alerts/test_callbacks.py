@@ -14,12 +14,12 @@ import psycopg
 import pytest
 from airflow.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
+from include.market import tasks
+from include.market.tasks import Batch
 from werkzeug import Response
 
 from include.alerts import callbacks
 from include.alerts.callbacks import failed, recovered
-from include.market import tasks
-from include.market.tasks import Batch
 from include.quality import report
 from include.warehouse.connections import MARKET
 from include.warehouse.roles import APP

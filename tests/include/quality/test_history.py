@@ -12,12 +12,12 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-from psycopg.rows import dict_row
-
 from include.daily_operations import tasks as views
 from include.daily_operations.views import SNAPSHOTS
 from include.market import tasks as market
 from include.market.tasks import Batch
+from psycopg.rows import dict_row
+
 from include.quality import history
 from include.quality.outcome import Finding, Outcome
 from include.warehouse.connections import DAILY_OPERATIONS, MARKET

@@ -15,11 +15,11 @@ import pandas
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
-
-from include.errors import PermanentError
 from include.market import tasks as market
 from include.market.params import MARKET_COLUMNS
 from include.market.tasks import Batch
+
+from include.errors import PermanentError
 from include.quality import quarantine
 from include.quality.gate import PROJECT, gate
 from include.quality.outcome import Outcome, Validation

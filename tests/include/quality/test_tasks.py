@@ -7,10 +7,10 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from include.quality.tasks import pass_gate
 
 from include.quality import tasks
 from include.quality.outcome import GateClosed
-from include.quality.tasks import pass_gate
 from tests.include.quality.batches import DAY, GOOD, STAGED, TaskInstance, parameters, row, stage
 
 App = psycopg.Connection[Any]

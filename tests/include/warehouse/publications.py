@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-
 from include.warehouse.publish import publish_market_day, roll_back_market_day
+
 from include.warehouse.register import Run
 from tests.include.quality.batches import DAY, Row, row, stage
 

@@ -11,10 +11,10 @@ from uuid import uuid4
 import pandas
 import psycopg
 import pytest
-
-from include.errors import PermanentError
 from include.market.params import MARKET_COLUMNS
 from include.warehouse.load import load_batch
+
+from include.errors import PermanentError
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State

@@ -13,10 +13,10 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from include.daily_operations.views import public_name, views
 from psycopg import sql
 from sqlalchemy.exc import DBAPIError
 
-from include.daily_operations.views import public_name, views
 from include.errors import PermanentError
 from include.warehouse import migrate as module
 from include.warehouse.migrate import migrate

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from include.warehouse.publish import publish_market_day
 
 from include.errors import PermanentError
-from include.warehouse.publish import publish_market_day
 from include.warehouse.roles import APP, READER
 from local.login import Login
 from local.state import State

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from include.warehouse.publish import publish_market_day, roll_back_market_day
 
 from include.errors import PermanentError
 from include.warehouse import register
-from include.warehouse.publish import publish_market_day, roll_back_market_day
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State

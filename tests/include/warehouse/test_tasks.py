@@ -10,12 +10,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
-
 from include.daily_operations.publish import publish_views
+from include.warehouse.publish import MARKET_DATA
+
 from include.warehouse import migrate as module
 from include.warehouse import tasks
 from include.warehouse.connections import ADMIN, DAILY_OPERATIONS, MARKET, READER, connect
-from include.warehouse.publish import MARKET_DATA
 from include.warehouse.roles import APP, set_password
 from include.warehouse.roles import READER as READER_ROLE
 from local.login import Login

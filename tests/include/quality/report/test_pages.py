@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from include.warehouse.publish import MARKET_DATA
 from psycopg.types.json import Jsonb
 
 from include.quality.report import words
 from include.quality.report.data import QUARANTINED_ROWS, Result
 from include.warehouse import register
-from include.warehouse.publish import MARKET_DATA
 from tests.include.quality.report.filled import (
     DAY,
     FAILED,

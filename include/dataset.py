@@ -1,0 +1,156 @@
+"""What a dataset declares of itself. Everything outside its folder reads this and names no dataset."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+from include.errors import PermanentError, short_repr
+
+# Postgres allows 63 characters; a dataset's name is a part of longer names.
+_IDENTIFIER = "[a-z][a-z0-9_]{0,62}"
+_DATASET_NAME = "[a-z][a-z0-9_]{0,39}"
+_PLATFORM_SCHEMAS = ("warehouse", "quality", "public", "information_schema")
+
+
+class InvalidDeclaration(PermanentError):
+    """A declaration that cannot work; the text says what to change."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A published table. A publication replaces one day of it. A migration of the dataset creates it."""
+
+    name: str
+    """Without its schema, which is the dataset's name."""
+    key: tuple[str, ...]
+    """The columns of its primary key; they name a row in reports and repairs."""
+    day: str
+    """The column of the key that holds the day, a date."""
+    suite: str = ""
+    """The expectation suite that checks it; empty: the one with the table's name."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A published view of what one query returns. The query is the file `<name>.sql` in the dataset's folder."""
+
+    name: str
+    """Without its schema, which is the dataset's name."""
+    key: tuple[str, ...]
+    """The columns that identify a row; they name it in repairs."""
+    suite: str = ""
+    """The expectation suite that checks it; empty: the one with the view's name."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A tenant of the platform: its tables, or its views, and what the platform has to know about them.
+
+    Raises InvalidDeclaration for one that cannot work.
+    """
+
+    name: str
+    """Its schema, its checkpoint, its folder, and a tag of its DAGs."""
+    title: str
+    """Its name in the report."""
+    owner: str
+    """Who answers for it: the owner of its DAGs."""
+    connection: str
+    """The Airflow connection through which its DAGs reach the warehouse, as the role airlock_app."""
+    publishes: tuple[Table, ...] | tuple[View, ...]
+    """Tables: a day of each is replaced. Views: all of them switch to a new batch together."""
+    closed_reason: Callable[[date], str | None]
+    """Says why a day has no data; None for a day that has."""
+    due: Callable[[date], datetime]
+    """Returns when the data of a day is late, in UTC."""
+    folder: Path = field(repr=False)
+    """Its folder: the migrations, and the queries of its views."""
+
+    def __post_init__(self) -> None:
+        """Check what can be seen without the warehouse."""
+        if not re.fullmatch(_DATASET_NAME, self.name):
+            self._refuse(f"name is {short_repr(self.name)}: use up to 40 lower-case letters, digits and underscores")
+        if self.name in _PLATFORM_SCHEMAS or self.name.startswith("pg_") or self.name.endswith("_staging"):
+            self._refuse(f"name is {self.name!r}, a schema of the platform or of Postgres: choose another")
+        for label in ("title", "owner", "connection"):
+            if not getattr(self, label).strip():
+                self._refuse(f"{label} is empty: fill it in")
+        if not self.publishes:
+            self._refuse("publishes is empty: declare a Table or a View")
+        if len({type(each) for each in self.publishes}) > 1:
+            self._refuse("publishes has tables and views: make two datasets of them, they are published differently")
+        for label in ("name", "suite"):
+            names = [each.name if label == "name" else suite_name(each) for each in self.publishes]
+            if twice := repeated(names):
+                self._refuse(f"two of what it publishes have the {label} {twice}: give each one of its own")
+        for each in self.publishes:
+            self._check(each)
+
+    def _check(self, each: Table | View) -> None:
+        if not re.fullmatch(_IDENTIFIER, each.name):
+            self._refuse(f"{short_repr(each.name)}: a table's or view's name has lower-case letters, digits and _ only")
+        if not each.key or repeated(each.key):
+            self._refuse(f"{each.name} has the key {each.key}: name the columns that identify a row, each once")
+        if isinstance(each, Table) and each.day not in each.key:
+            self._refuse(f"{each.name} has the day column {each.day!r}, which is not in its key: days would overlap")
+
+    def _refuse(self, why: str) -> None:
+        raise InvalidDeclaration(f"include/datasets/{self.folder.name}/dataset.py: {why}.")
+
+    @property
+    def views(self) -> bool:
+        """Whether it publishes views: all of them show one batch, of one day."""
+        return isinstance(self.publishes[0], View)
+
+    @property
+    def label(self) -> str:
+        """The name under which it is published and rolled back: its one table, else the dataset."""
+        return self.name if self.views or len(self.publishes) > 1 else self.published_name(self.publishes[0])
+
+    @property
+    def staging_schema(self) -> str:
+        """The schema of its staging tables."""
+        return f"{self.name}_staging"
+
+    @property
+    def published_names(self) -> list[str]:
+        """The tables or views that readers see, with their schema, as the register of publications names them."""
+        return [self.published_name(each) for each in self.publishes]
+
+    def published_name(self, each: Table | View) -> str:
+        """Return the name under which readers know a table or view."""
+        return f"{self.name}.{each.name}"
+
+    def staging_name(self, each: Table | View) -> str:
+        """Return the name of the staging table, which holds the batches of a table or view."""
+        return f"{self.staging_schema}.{each.name}"
+
+    def query_path(self, view: View) -> Path:
+        """Return the file with the query of a view."""
+        return self.folder / f"{view.name}.sql"
+
+
+def suite_name(each: Table | View) -> str:
+    """Return the name of the expectation suite that checks a table or view."""
+    return each.suite or each.name
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that is there twice; None when there is none."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def always_open(_: date) -> None:
+    """Return None, as the `closed_reason` of a dataset that has data for every day."""
+
+
+def next_day_at(hour: int) -> Callable[[date], datetime]:
+    """Return the `due` of a dataset whose day is late at an hour (UTC) of the next day."""
+    return lambda day: datetime.combine(day + timedelta(days=1), time(hour), UTC)

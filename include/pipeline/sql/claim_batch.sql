@@ -1,0 +1,1 @@
+SELECT warehouse.claim_batch('{{ staging }}', %(batch_id)s)

@@ -1,0 +1,33 @@
+"""Where pages are written: a folder, or object storage."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+def write(root: str, pages: Mapping[str, str]) -> str | None:
+    """Write pages, by their paths below the root; returns the address of the first.
+
+    Returns None, and logs a warning, when the root cannot be reached.
+    """
+    try:
+        return _write(root, pages)
+    except Exception as error:  # every object store raises errors of its own
+        first = next(iter(pages))
+        log.warning("The report could not be written to %s/%s (%s); the verdict stands.", root, first, error)
+        return None
+
+
+def _write(root: str, pages: Mapping[str, str]) -> str:
+    from airflow.sdk import ObjectStoragePath
+
+    folder: Any = ObjectStoragePath(root)
+    for name, text in pages.items():
+        page = folder / name
+        page.parent.mkdir(parents=True, exist_ok=True)
+        # S3 serves a page as a download unless it has this type; a folder ignores it.
+        with page.open("wb", ContentType="text/html; charset=utf-8") as file:
+            file.write(text.encode())
+    return str(folder / next(iter(pages)))

@@ -1,1 +1,0 @@
-SELECT warehouse.claim_batch('daily_operations_snapshots.{{ view }}', %(batch_id)s)

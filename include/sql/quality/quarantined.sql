@@ -1,9 +1,0 @@
-SELECT
-    asset,
-    row_data,
-    rules,
-    count(*) OVER () AS of_batch
-FROM quality.quarantine
-WHERE batch_id = %(batch_id)s AND checkpoint = %(checkpoint)s
-ORDER BY id
-LIMIT %(limit)s

@@ -1,0 +1,14 @@
+-- No constraints: the gate must be able to see, and to report, what is wrong with a batch.
+CREATE TABLE {table} AS
+SELECT
+    null::uuid AS batch_id,
+    null::timestamptz AS loaded_at,
+    source.*
+FROM (
+    {query}
+) AS source WITH NO DATA;
+
+ALTER TABLE {table} ALTER COLUMN batch_id SET NOT NULL, ALTER COLUMN loaded_at SET NOT NULL;
+ALTER TABLE {table} ALTER COLUMN loaded_at SET DEFAULT now();
+COMMENT ON TABLE {table} IS 'Batches that wait for their gate, and published ones that a rollback may need.';
+CREATE INDEX ON {table} (batch_id);

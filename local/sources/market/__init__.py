@@ -1,0 +1,72 @@
+"""The market API: a replay of recorded prices, or the real service."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from include.datasets.market.calendar import check_completed, closed_reason, last_completed_session
+from include.datasets.market.settings import polygon_api_key, polygon_base_url
+from include.errors import PermanentError
+from local.login import Login
+from local.processes import serving
+from local.sources import Source, Started
+from local.sources.market.prices import DATA, REPLAY_KEY, recorded_days
+from local.state import Refused, State
+
+
+class MarketApi(Source):
+    """The replay, which serves a file of prices, or with `live` the real service."""
+
+    step = "Market API"
+    note = "market: the replay has prices from {} to {}. Trigger with a market_date of that time.".format(
+        *recorded_days()
+    )
+
+    def __init__(self, prices: Path = DATA) -> None:
+        self._prices = prices
+
+    def check(self, day: date | None, live: bool) -> None:
+        """Raise Refused for a day without prices, and when `live` has no API key."""
+        if live and not polygon_api_key():
+            raise Refused("API=live needs a key of the market API: export POLYGON_API_KEY=... and run it again.")
+        if not day:
+            return
+        try:
+            check_completed(day, datetime.now(UTC))
+            reason = closed_reason(day)
+        except PermanentError as error:
+            raise Refused(str(error)) from None
+        if reason:
+            raise Refused(f"Nothing to load: {reason}. Choose another DATE.")
+        first, last = recorded_days()
+        if not live and not first <= day <= last:
+            raise Refused(
+                f"The replay has prices from {first} to {last}, not of {day}: choose a DATE in between, or "
+                "use the real service with API=live."
+            )
+
+    def live_day(self) -> date:
+        """Return the last completed session."""
+        return last_completed_session(datetime.now(UTC))
+
+    def params(self, day: date) -> dict[str, object]:
+        """Return the params of a session."""
+        return {"market_date": day.isoformat()}
+
+    @contextmanager
+    def running(self, state: State, warehouse: Login, live: bool) -> Iterator[Started]:
+        """Run the replay, unless the real service is used."""
+        if live:
+            yield Started(_environment(polygon_base_url(), polygon_api_key() or ""))
+            return
+        arguments = ["local.sources.market.api", "--data", str(self._prices)]
+        with serving(state, "market-api", arguments, health="/healthz") as (url, processes):
+            yield Started(_environment(url, REPLAY_KEY), processes)
+
+
+def _environment(base_url: str, api_key: str) -> dict[str, str]:
+    return {"POLYGON_BASE_URL": base_url, "AIRFLOW_VAR_POLYGON_API_KEY": api_key}
+
+
+SOURCE = MarketApi()

@@ -1,0 +1,213 @@
+"""The four queries, on rows few enough to add up by hand."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import date, timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+import psycopg
+import pytest
+from include.daily_operations.views import FOLDER
+from psycopg import sql
+from tests.include.daily_operations.resort import DAY, VIEWS, Rows, fill
+
+from include.warehouse.roles import APP
+from local.login import Login
+from tests.conftest import fresh_warehouse
+
+BEFORE, AFTER = DAY - timedelta(days=1), DAY + timedelta(days=1)
+NEW_YEAR = date(2023, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Login) -> Iterator[Login]:
+    """Give one warehouse for all: what a test puts into it is never committed."""
+    with fresh_warehouse(postgres) as login:
+        yield login
+
+
+@pytest.fixture
+def admin(database: Login) -> Iterator[psycopg.Connection[Any]]:
+    with database.connect() as connection:
+        yield connection
+        connection.rollback()
+
+
+def given(admin: psycopg.Connection[Any], view: str, day: date = DAY) -> list[tuple[Any, ...]]:
+    """Give what a query gives, as the DAGs, and with the day as text, as a run hands it on."""
+    admin.execute(sql.SQL("set local role {}").format(sql.Identifier(APP)))
+    query = (FOLDER / f"{view}.sql").read_text()
+    return sorted(admin.execute(query.encode(), {"as_of": day.isoformat()}).fetchall())
+
+
+def test_these_four_are_there() -> None:
+    assert {path.stem for path in FOLDER.glob("*.sql")} >= set(VIEWS)  # and those of your own
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_nothing_in_nothing_out(admin: psycopg.Connection[Any], view: str) -> None:
+    assert given(admin, view) == []
+
+
+def test_admissions_are_summed_over_the_prices_of_an_entrance(admin: psycopg.Connection[Any]) -> None:
+    fill(
+        admin,
+        guest_attendance=[
+            (DAY, "Gate", "50.25", 3),  # 150.75
+            (DAY, "Gate", "20.10", 2),  # 40.20
+            (DAY, "Gate", "0.00", 7),  # let in for nothing, and counted
+            (DAY, "Pier", "50.25", 1),
+            (DAY, "Lift", "50.25", 0),  # open, but nobody came
+            (BEFORE, "Gate", "50.25", 1000),
+            (AFTER, "Gate", "50.25", 1000),
+            (BEFORE, "Yesterday's", "50.25", 1000),
+        ],
+    )
+
+    assert given(admin, "admission_by_entrance") == [
+        (DAY, "Gate", 12, Decimal("190.95")),
+        (DAY, "Lift", 0, Decimal("0.00")),
+        (DAY, "Pier", 1, Decimal("50.25")),
+    ]
+
+
+def test_a_day_of_more_tickets_than_an_integer_holds_is_summed(admin: psycopg.Connection[Any]) -> None:
+    most = 2**31 - 1
+    fill(admin, guest_attendance=[(DAY, "Gate", price, most) for price in ("10.01", "99999999.99")])
+
+    assert given(admin, "admission_by_entrance") == [(DAY, "Gate", 2 * most, most * Decimal("100000010.00"))]
+
+
+def test_only_what_the_inventory_of_the_day_marks_is_to_be_ordered(admin: psycopg.Connection[Any]) -> None:
+    fill(
+        admin,
+        inventory=[
+            (DAY, "Coffee", 5, True),
+            (DAY, "Lemonade", 0, True),
+            (DAY, "Map", 0, False),  # none left, and none wanted: the mark decides, not the count
+            (DAY, "Gloves", 500, True),
+            (BEFORE, "Coffee", 4, True),
+            (BEFORE, "Water", 1, True),
+            (AFTER, "Map", 0, True),
+        ],
+    )
+
+    assert given(admin, "items_to_order") == [(DAY, "Coffee", 5), (DAY, "Gloves", 500), (DAY, "Lemonade", 0)]
+
+
+@pytest.mark.parametrize(
+    ("sales", "best"),
+    [
+        pytest.param(
+            [(DAY, "Kiosk", "Coffee", 7, 3), (DAY, "Kiosk", "Map", 6, 30), (DAY, "Lodge", "Map", 1, 3)],
+            [("Kiosk", "Coffee"), ("Lodge", "Map")],
+            id="by pieces and not by money, each location for itself",
+        ),
+        pytest.param(
+            [(DAY, "Kiosk", "Coffee", 4, 3), (DAY, "Kiosk", "Coffee", 3, 2), (DAY, "Kiosk", "Map", 6, 3)],
+            [("Kiosk", "Coffee")],
+            id="an item is summed over its prices",
+        ),
+        pytest.param(
+            [
+                (DAY, "Kiosk", "Coffee", 7, 3),
+                (DAY, "Kiosk", "Map", 5, 3),
+                (DAY, "Kiosk", "Map", 2, 4),
+                (DAY, "Kiosk", "Water", 6, 3),
+            ],
+            [("Kiosk", "Coffee"), ("Kiosk", "Map")],
+            id="all that tie, and not the next",
+        ),
+        pytest.param(
+            [(DAY, "Kiosk", "Coffee", 0, 3), (DAY, "Kiosk", "Map", 0, 3)],
+            [("Kiosk", "Coffee"), ("Kiosk", "Map")],
+            id="where nothing was sold, all tie",
+        ),
+        pytest.param(
+            [(DAY, "Kiosk", "Coffee", 1, 3), (BEFORE, "Kiosk", "Map", 9, 3), (AFTER, "Pier", "Map", 9, 3)],
+            [("Kiosk", "Coffee")],
+            id="only the day",
+        ),
+    ],
+)
+def test_the_best_sellers_of_each_location(
+    admin: psycopg.Connection[Any], sales: Rows, best: list[tuple[str, str]]
+) -> None:
+    fill(admin, item_sales=sales)
+
+    assert given(admin, "top_selling_items_by_location") == [(DAY, *each, 1) for each in best]
+
+
+LABOR: Rows = [
+    (date(2022, 12, 31), "Ada", "8.00", "100.00", "80.00"),
+    (NEW_YEAR, "Ada", "1.25", "10.10", "8.01"),
+    (date(2023, 3, 15), "Ada", "2.50", "20.20", "16.02"),
+    (date(2023, 3, 15), "Ben", "4.00", "40.00", "30.00"),
+    (DAY, "Ada", "4.75", "40.40", "32.04"),
+    (AFTER, "Ada", "8.00", "100.00", "80.00"),
+    (AFTER, "Cy", "8.00", "100.00", "80.00"),
+    (date(2024, 1, 1), "Ada", "8.00", "100.00", "80.00"),
+    (date(2024, 8, 1), "Ada", "0.50", "1.00", "1.00"),
+]
+
+
+@pytest.mark.parametrize(
+    ("day", "worked"),
+    [
+        (NEW_YEAR, [("Ada", "1.25", "10.10", "8.01")]),
+        (BEFORE, [("Ada", "3.75", "30.30", "24.03"), ("Ben", "4.00", "40.00", "30.00")]),
+        (DAY, [("Ada", "8.50", "70.70", "56.07"), ("Ben", "4.00", "40.00", "30.00")]),
+        (date(2022, 12, 31), [("Ada", "8.00", "100.00", "80.00")]),
+        (date(2024, 8, 1), [("Ada", "8.50", "101.00", "81.00")]),
+        (date(2021, 8, 1), []),
+    ],
+    ids=str,
+)
+def test_labor_counts_from_1_january_to_the_day_itself(
+    admin: psycopg.Connection[Any], day: date, worked: list[tuple[str, ...]]
+) -> None:
+    fill(admin, labor=LABOR)
+
+    assert given(admin, "ytd_labor_metrics", day) == [(name, *map(Decimal, sums)) for name, *sums in worked]
+
+
+def test_all_four_give_what_plain_python_gives_of_many_rows(admin: psycopg.Connection[Any]) -> None:
+    chance = Random(7)  # noqa: S311 - the same rows every time
+    days = [DAY - timedelta(days=number) for number in range(4)]
+    names = ["Ada", "Ben", "Cy"]
+    attendance = [(day, name, price, chance.randrange(9)) for day in days for name in names for price in (20, 30, 50)]
+    stock = [(day, name, chance.randrange(9), chance.random() < 0.5) for day in days for name in names]
+    sales = [
+        (day, place, name, chance.randrange(3), price)
+        for day in days
+        for place in ("Kiosk", "Lodge", "Pier")
+        for name in names
+        for price in (2, 3)
+    ]
+    labor = [(day, name, *(chance.randrange(1, 9) for _ in range(3))) for day in days for name in names]
+    fill(admin, guest_attendance=attendance, inventory=stock, item_sales=sales, labor=labor)
+
+    admitted: dict[tuple[date, str], list[int]] = defaultdict(lambda: [0, 0])
+    for day, name, price, count in attendance:
+        admitted[day, name][0] += count
+        admitted[day, name][1] += price * count
+    sold: dict[tuple[date, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for day, place, name, count, _ in sales:
+        sold[day, place][name] += count
+    for number, as_of in enumerate(days):
+        assert given(admin, "admission_by_entrance", as_of) == [(as_of, name, *admitted[as_of, name]) for name in names]
+        assert given(admin, "items_to_order", as_of) == [
+            (day, name, count) for day, name, count, wanted in stock if wanted and day == as_of
+        ]
+        assert given(admin, "top_selling_items_by_location", as_of) == [
+            (day, place, name, 1)
+            for (day, place), items in sorted(sold.items())
+            for name, count in items.items()
+            if day == as_of and count == max(items.values())
+        ]
+        rows_of = [[row for day, *row in labor if day in days[number:] and row[0] == name] for name in names]
+        assert given(admin, "ytd_labor_metrics", as_of) == [
+            (rows[0][0], *(sum(figures) for figures in list(zip(*rows, strict=True))[1:])) for rows in rows_of
+        ]

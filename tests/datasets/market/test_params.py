@@ -1,0 +1,35 @@
+import pytest
+from include.market.params import parse_tickers
+
+from include.errors import PermanentError
+
+
+def test_tickers_keep_their_order_and_case() -> None:
+    assert parse_tickers(["KIMpL", "KIMPL", "BRK.A", "AAPL"]) == ["KIMpL", "KIMPL", "BRK.A", "AAPL"]
+
+
+@pytest.mark.parametrize(
+    ("tickers", "offender"),
+    [
+        (["AAPL", "../v2"], "'../v2'"),
+        (["AAPL", "AMZN\n"], r"'AMZN\n'"),
+        (["AAPL", ""], "''"),
+        (["AAPL", 7], "7"),
+        (["AAPL", ["AMZN"]], "['AMZN']"),
+        (["AAPL", "A" * 16], "A" * 16),
+        (["AAPL", "AMZN", "AAPL"], "'AAPL' twice"),
+        ([], "[]"),
+        ("AAPL", "'AAPL'"),
+        (None, "None"),
+    ],
+)
+def test_other_tickers_are_refused_by_name(tickers: object, offender: str) -> None:
+    with pytest.raises(PermanentError) as refusal:
+        parse_tickers(tickers)
+    assert offender in str(refusal.value)
+
+
+def test_a_message_stays_short_whatever_was_given() -> None:
+    with pytest.raises(PermanentError) as refusal:
+        parse_tickers(["A" * 100_000])
+    assert len(str(refusal.value)) < 250
