@@ -13,7 +13,7 @@ import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 from urllib3.exceptions import HTTPError
 
-from include.market.errors import (
+from include.datasets.market.errors import (
     MarketApiRefused,
     MarketApiUnavailable,
     MarketDataInvalid,

@@ -11,9 +11,9 @@ from typing import Any, Literal, TypedDict
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from include.errors import shown
-from include.market.errors import MarketDataInvalid
-from include.market.params import MARKET_COLUMNS
+from include.errors import short_repr
+from include.datasets.market.errors import MarketDataInvalid
+from include.datasets.market.params import MARKET_COLUMNS
 
 FLAT_COLUMNS = tuple(column for column in MARKET_COLUMNS if column != "change")
 
@@ -67,8 +67,8 @@ def _row(ticker: str, body: str, market_date: date) -> dict[str, object]:
         envelope = _Envelope.model_validate_json(body)
         if envelope.status != "OK":
             said = envelope.error or envelope.message
-            reason = f" ({shown(said)})" if said else ""
-            raise MarketDataInvalid(f"{what}: status is {shown(envelope.status)}, not 'OK'{reason}")
+            reason = f" ({short_repr(said)})" if said else ""
+            raise MarketDataInvalid(f"{what}: status is {short_repr(envelope.status)}, not 'OK'{reason}")
     try:
         summary = _DailySummary.model_validate_json(body)
     except ValidationError as error:
@@ -80,7 +80,7 @@ def _row(ticker: str, body: str, market_date: date) -> dict[str, object]:
         ("symbol", summary.symbol, ticker),
     ):
         if found != wanted:
-            raise MarketDataInvalid(f"{what}: {field} is {shown(found)}, not {wanted!r}")
+            raise MarketDataInvalid(f"{what}: {field} is {short_repr(found)}, not {wanted!r}")
     return {
         "market_date": market_date,
         "ticker": ticker,
@@ -94,8 +94,8 @@ def _row(ticker: str, body: str, market_date: date) -> dict[str, object]:
 
 def _flaw(detail: Any) -> str:
     if not detail["loc"]:
-        return f"body is {shown(detail['input'])}: {detail['msg']}"
+        return f"body is {short_repr(detail['input'])}: {detail['msg']}"
     field = detail["loc"][0]
     if detail["type"] == "missing":
         return f"{field} is missing"
-    return f"{field} is {shown(detail['input'])}: {detail['msg']}"
+    return f"{field} is {short_repr(detail['input'])}: {detail['msg']}"

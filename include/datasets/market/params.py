@@ -2,7 +2,7 @@
 
 import re
 
-from include.errors import PermanentError, shown
+from include.errors import PermanentError, short_repr
 
 TICKER_PATTERN = r"^[A-Za-z][A-Za-z0-9.]{0,14}$"
 
@@ -25,14 +25,14 @@ def parse_tickers(value: object) -> list[str]:
     that match TICKER_PATTERN.
     """
     if not isinstance(value, list) or not value:
-        raise PermanentError(f'tickers is {shown(value)}: give a list with at least one, such as ["AAPL"]')
+        raise PermanentError(f'tickers is {short_repr(value)}: give a list with at least one, such as ["AAPL"]')
     tickers: list[str] = []
     for ticker in value:
         if not isinstance(ticker, str) or not re.fullmatch(TICKER_PATTERN, ticker):
             raise PermanentError(
-                f"tickers has {shown(ticker)}: a ticker is a letter and up to 14 letters, digits or dots"
+                f"tickers has {short_repr(ticker)}: a ticker is a letter and up to 14 letters, digits or dots"
             )
         if ticker in tickers:
-            raise PermanentError(f"tickers has {shown(ticker)} twice: give each ticker once")
+            raise PermanentError(f"tickers has {short_repr(ticker)} twice: give each ticker once")
         tickers.append(ticker)
     return tickers

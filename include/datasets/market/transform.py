@@ -7,10 +7,10 @@ from numbers import Real
 
 import pandas as pd
 
-from include.errors import shown
-from include.market.errors import MarketDataInvalid
-from include.market.flatten import FLAT_COLUMNS
-from include.market.params import MARKET_COLUMNS
+from include.errors import short_repr
+from include.datasets.market.errors import MarketDataInvalid
+from include.datasets.market.flatten import FLAT_COLUMNS
+from include.datasets.market.params import MARKET_COLUMNS
 
 FIGURES = ("open_price", "high_price", "low_price", "close_price", "volume")
 
@@ -26,7 +26,7 @@ def transform(frame: pd.DataFrame, market_date: date, tickers: list[str]) -> pd.
     """
     for column in FLAT_COLUMNS:
         if column not in frame.columns:
-            raise MarketDataInvalid(f"{shown(tickers)} on {market_date}: column {column} is missing")
+            raise MarketDataInvalid(f"{short_repr(tickers)} on {market_date}: column {column} is missing")
     _check_asked(frame, market_date, tickers)
     for column in FIGURES:
         _check_finite(column, frame["ticker"], frame[column], market_date)
@@ -41,16 +41,16 @@ def _check_asked(frame: pd.DataFrame, market_date: date, tickers: list[str]) -> 
     for ticker, day in zip(frame["ticker"], frame["market_date"], strict=True):
         if not isinstance(ticker, str) or ticker not in asked:
             raise MarketDataInvalid(
-                f"{market_date}: ticker is {shown(ticker)}, and only {shown(tickers)} were asked for"
+                f"{market_date}: ticker is {short_repr(ticker)}, and only {short_repr(tickers)} were asked for"
             )
         if not isinstance(day, date) or day != market_date:
-            raise MarketDataInvalid(f"{ticker} on {market_date}: market_date is {shown(day)}, not {market_date}")
+            raise MarketDataInvalid(f"{ticker} on {market_date}: market_date is {short_repr(day)}, not {market_date}")
 
 
 def _check_finite(column: str, tickers: Iterable[str], values: Iterable[object], market_date: date) -> None:
     for ticker, value in zip(tickers, values, strict=True):
         if not _is_finite(value):
-            raise MarketDataInvalid(f"{ticker} on {market_date}: {column} is {shown(value)}, not a finite number")
+            raise MarketDataInvalid(f"{ticker} on {market_date}: {column} is {short_repr(value)}, not a finite number")
 
 
 def _is_finite(value: object) -> bool:
