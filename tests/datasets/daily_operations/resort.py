@@ -1,28 +1,36 @@
-"""A small resort for the tests: rows of its source tables, what the queries give of them, and batches to publish."""
+"""A small resort for the tests: rows of its source tables, their refresh, and batches to publish."""
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from include.daily_operations import views
-from jinja2 import FileSystemLoader, PrefixLoader
+from jinja2 import FileSystemLoader
 from jinja2.sandbox import SandboxedEnvironment  # as Airflow does
 from psycopg import sql
 
+from include.dataset import View, suite_name
+from include.datasets.daily_operations.dataset import DAILY_OPERATIONS
+from include.pipeline.refresh import refresh_statements
 from include.quality.gate import PROJECT
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import ROOT, State
 
-VIEWS = ["admission_by_entrance", "items_to_order", "top_selling_items_by_location", "ytd_labor_metrics"]
+ADMISSION = "admission_by_entrance"
+ORDERS = "items_to_order"
+SELLERS = "top_selling_items_by_location"
+LABOR = "ytd_labor_metrics"
+VIEWS = [ADMISSION, ORDERS, SELLERS, LABOR]
+"""The views that these tests know. A view that somebody adds is not among them, and fails none of them."""
 DAY = date(2023, 8, 1)
 
 Rows = Iterable[tuple[object, ...]]
 
-# One day that all suites are content with. What sold nothing and who earned nothing can be made null unnoticed.
+# One day that passes all suites. What sold nothing and who earned nothing can become null without changing a sum.
 GOOD: dict[str, Rows] = {
     "guest_attendance": [
         (DAY, "Gate", "50.00", 3),
@@ -46,66 +54,83 @@ GOOD: dict[str, Rows] = {
 }
 
 
+def view(name: str) -> View:
+    """Return the declaration of a view."""
+    [found] = [each for each in DAILY_OPERATIONS.publishes if each.name == name and isinstance(each, View)]
+    return found
+
+
+RESORT = replace(DAILY_OPERATIONS, publishes=tuple(view(name) for name in VIEWS))
+"""The dataset with these views only."""
+
+
+def staging_table(name: str) -> str:
+    """Return the name of a view's staging table."""
+    return DAILY_OPERATIONS.staging_name(view(name))
+
+
 def as_app(warehouse: Login, state: State) -> Login:
-    """Give the DAGs' login to a warehouse."""
+    """Return the DAGs' login to a warehouse."""
     return warehouse.as_role(APP, state.secrets[APP], warehouse.dbname)
 
 
 def expectations() -> list[tuple[str, str, str]]:
-    """Give view, name and severity of each expectation as it is committed."""
+    """Return view, description and severity of each expectation as it is committed."""
     return [
-        (view, each["description"], each["severity"])
-        for view in VIEWS
-        for each in json.loads((PROJECT / "expectations" / f"{view}.json").read_text())["expectations"]
+        (name, each["description"], each["severity"])
+        for name in VIEWS
+        for each in json.loads((PROJECT / "expectations" / f"{suite_name(view(name))}.json").read_text())[
+            "expectations"
+        ]
     ]
 
 
 def fill(admin: psycopg.Connection[Any], **tables: Rows) -> None:
     """Put rows into source tables, as the admin: DAGs may only read them."""
     for table, rows in tables.items():
-        name = sql.Identifier("daily_operations", table)
+        name = sql.Identifier(DAILY_OPERATIONS.name, table)
         with admin.cursor().copy(sql.SQL("copy {} from stdin").format(name)) as copy:
             for row in rows:
                 copy.write_row(row)
 
 
 def refresh(connection: psycopg.Connection[Any], day: date = DAY, *only: str) -> UUID:
-    """Commit what the queries give for a day under a batch_id of its own, by the template that the DAG uses."""
+    """Stage and commit what the queries return for a day under a batch_id of its own, by the DAG's templates."""
     batch_id = uuid4()
-    folders = {"sql": FileSystemLoader(ROOT / "include" / "sql"), "daily_operations": FileSystemLoader(views.FOLDER)}
-    templates = SandboxedEnvironment(loader=PrefixLoader(folders))
-    for view in only or views.views():
-        for name in ("claim_batch", "refresh_view"):
-            statement = templates.get_template(f"sql/daily_operations/{name}.sql").render(view=view)
+    templates = SandboxedEnvironment(loader=FileSystemLoader(ROOT / "include"))
+    for name in only or VIEWS:
+        for template in refresh_statements(DAILY_OPERATIONS, view(name)):
+            statement = templates.from_string(template).render()
             connection.execute(statement.encode(), {"as_of": day.isoformat(), "batch_id": str(batch_id)})
     connection.commit()
     return batch_id
 
 
-# Rows that tell in every view of which batch they are, by its mark, and of which day.
+# Rows that show in every view of which batch they are, by its mark, and of which day.
 _MARKED = {
-    "admission_by_entrance": "%(day)s, 'entrance ' || n, %(mark)s, %(mark)s",
-    "items_to_order": "%(day)s, 'item ' || n, %(mark)s",
-    "top_selling_items_by_location": "%(day)s, 'location', 'item ' || n, %(mark)s",
-    "ytd_labor_metrics": "'employee ' || n, %(mark)s, %(mark)s, %(mark)s",
+    ADMISSION: "%(day)s, 'entrance ' || n, %(mark)s, %(mark)s",
+    ORDERS: "%(day)s, 'item ' || n, %(mark)s",
+    SELLERS: "%(day)s, 'location', 'item ' || n, %(mark)s",
+    LABOR: "'employee ' || n, %(mark)s, %(mark)s, %(mark)s",
 }
 MARKS = {
-    "admission_by_entrance": "total_quantity_sold",
-    "items_to_order": "quantity_on_hand",
-    "top_selling_items_by_location": "quantity_rank",
-    "ytd_labor_metrics": "ytd_hours_worked",
+    ADMISSION: "total_quantity_sold",
+    ORDERS: "quantity_on_hand",
+    SELLERS: "quantity_rank",
+    LABOR: "ytd_hours_worked",
 }
+"""The column of each view that holds the mark."""
 
 
 def stage(
     connection: psycopg.Connection[Any], day: date, mark: int, rows: int = 2, only: Iterable[str] = VIEWS
 ) -> UUID:
-    """Commit snapshots, in each of the views so many rows that bear a mark, under a batch_id of their own."""
+    """Commit rows with a mark to the staging table of each view, under a batch_id of their own."""
     batch_id = uuid4()
-    for view in only:
+    for name in only:
         connection.execute(
-            f"insert into daily_operations_snapshots.{view} "
-            f"select %(batch_id)s, now(), {_MARKED[view]} from generate_series(1, {rows}) as n".encode(),
+            f"insert into {staging_table(name)} "
+            f"select %(batch_id)s, now(), {_MARKED[name]} from generate_series(1, {rows}) as n".encode(),
             {"batch_id": batch_id, "day": day, "mark": mark},
         )
     connection.commit()
@@ -113,15 +138,15 @@ def stage(
 
 
 ALL_MARKS = " union all ".join(
-    f"select '{view}', {mark}::int, count(*)::int from daily_operations.{view} group by {mark}"
-    for view, mark in MARKS.items()
+    f"select '{name}', {mark}::int, count(*)::int from {DAILY_OPERATIONS.published_name(view(name))} group by {mark}"
+    for name, mark in MARKS.items()
 )
 
 
 def shown(connection: psycopg.Connection[Any]) -> list[int]:
-    """Give the mark that each view shows, all views in one statement; 0 for an empty view."""
+    """Return the mark that each view shows, all views in one statement; 0 for an empty view."""
     found: dict[str, int] = {}
-    for view, mark, _ in connection.execute(ALL_MARKS.encode()).fetchall():
-        assert view not in found, f"{view} shows two batches"
-        found[view] = mark
-    return [found.get(view, 0) for view in VIEWS]
+    for name, mark, _ in connection.execute(ALL_MARKS.encode()).fetchall():
+        assert name not in found, f"{name} shows two batches"
+        found[name] = mark
+    return [found.get(name, 0) for name in VIEWS]
