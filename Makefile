@@ -6,25 +6,26 @@ BASE ?= main
 
 # Values reach the programs through the environment, as they were typed: no quote, space or $ in them is syntax.
 override Q := $(value Q)
-export API BASE DATE ENV Q REGION ROLE
-# What would lead our own Python elsewhere.
+override NAME := $(value NAME)
+export API BASE DATE ENV NAME Q REGION ROLE YES
+# Variables that would misdirect our own Python.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONSTARTUP
-# Everything that running makes stays in the clone.
+# Everything that running creates stays in the clone.
 export PIP_CACHE_DIR = $(CURDIR)/.airlock/cache/pip
 export PRE_COMMIT_HOME = $(CURDIR)/.airlock/cache/pre-commit
 export PREK_HOME = $(CURDIR)/.airlock/cache/prek
 export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.airlock/cache/virtualenv
-# prek installs its tools with uv: unless there is one, the one that installed .venv, not a download.
+# prek installs its tools with uv. If the machine has none, it uses the one that installed .venv, not a download.
 export PATH := $(PATH):$(CURDIR)/.airlock/uv/lib/bin:$(CURDIR)/.airlock/uv/venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down sql test test-fast test-infra prove-ci lint bench quality-diff requirements \
-	bootstrap plan apply destroy clean
+.PHONY: help install demo up down sql dataset remove-dataset test test-fast test-infra prove-ci lint bench quality-diff \
+	requirements bootstrap plan apply destroy clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "%-19s%s\n", $$1, $$2 }' Makefile
 
-# `exec`: a signal to make must reach the program, not a shell that dies alone.
+# `exec`: a signal to make must reach the program, not a shell in between.
 install:
 	@exec $(PYTHON) scripts/bootstrap.py install
 
@@ -37,8 +38,14 @@ up: install ## the same platform left running, with Airflow's UI (API=live)
 down: install ## stop it from elsewhere
 	@exec .venv/bin/python -m local down
 
-sql: install ## ask the local warehouse, as the reader (ROLE=app: as the DAGs): make sql Q="select ..."
+sql: install ## query the local warehouse, as the reader (ROLE=app: as the DAGs): make sql Q="select ..."
 	@exec .venv/bin/python -m local sql --as "$$ROLE" -- "$$Q"
+
+dataset: install ## a new dataset, ready to run, behind its gate (NAME=fx_rates)
+	@exec .venv/bin/python -m scripts.dataset add -- "$$NAME"
+
+remove-dataset: install ## remove a dataset, after showing what belongs to it (NAME=market, YES=1 without asking)
+	@exec .venv/bin/python -m scripts.dataset remove -- "$$NAME"
 
 test: install ## the whole test suite
 	@.venv/bin/python -m pytest
@@ -61,10 +68,10 @@ bench: install ## the side-by-side measurements
 quality-diff: install ## what became looser in great_expectations/ (BASE=main)
 	@exec .venv/bin/python -m scripts.quality_diff -- "$$BASE"
 
-requirements: install ## write requirements.txt anew from the lock
+requirements: install ## write requirements.txt again from the lock
 	@.venv/bin/python -m scripts.export_requirements
 
-bootstrap: ## once an AWS account: Terraform's state bucket, trust in GitHub (REGION=eu-west-1)
+bootstrap: ## once per AWS account: Terraform's state bucket, trust in GitHub (REGION=eu-west-1)
 	@exec $(PYTHON) scripts/infrastructure.py bootstrap "$$REGION"
 
 plan apply destroy: ## Terraform for one environment (ENV=dev)

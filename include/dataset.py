@@ -70,10 +70,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         """Check what can be seen without the warehouse."""
-        if not re.fullmatch(_DATASET_NAME, self.name):
-            self._refuse(f"name is {short_repr(self.name)}: use up to 40 lower-case letters, digits and underscores")
-        if self.name in _PLATFORM_SCHEMAS or self.name.startswith("pg_") or self.name.endswith("_staging"):
-            self._refuse(f"name is {self.name!r}, a schema of the platform or of Postgres: choose another")
+        if flaw := name_flaw(self.name):
+            self._refuse(f"name is {short_repr(self.name)}: {flaw}")
         for label in ("title", "owner", "connection"):
             if not getattr(self, label).strip():
                 self._refuse(f"{label} is empty: fill it in")
@@ -130,6 +128,15 @@ class Dataset:
     def query_path(self, view: View) -> Path:
         """Return the file with the query of a view."""
         return self.folder / f"{view.name}.sql"
+
+
+def name_flaw(name: str) -> str | None:
+    """Return why a text cannot be the name of a dataset, and what to use instead; None when it can."""
+    if not re.fullmatch(_DATASET_NAME, name):
+        return "use up to 40 lower-case letters, digits and underscores, beginning with a letter"
+    if name in _PLATFORM_SCHEMAS or name.startswith("pg_") or name.endswith("_staging"):
+        return "a schema of the platform or of Postgres has such a name, so choose another"
+    return None
 
 
 def suite_name(each: Table | View) -> str:

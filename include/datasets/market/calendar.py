@@ -1,8 +1,8 @@
 """When the New York Stock Exchange trades.
 
-The source of truth is the XNYS calendar of the package exchange-calendars: sessions from 2000 to a
-year from today, with holidays, special closings and early closes. The market API looks forward only,
-and answers a holiday and an unknown ticker alike, so it cannot be asked.
+The source is the XNYS calendar of the package exchange-calendars: sessions from 2000 to one year from
+today, with holidays, special closings and early closes. The market API cannot be used for this: it lists
+coming holidays only, and its answer for a holiday is the same as for an unknown ticker.
 """
 
 from datetime import date, datetime
@@ -21,9 +21,9 @@ def _xnys() -> Any:
 
 
 def closed_reason(day: date) -> str | None:
-    """Why XNYS has no session on `day` (a New York date), or None when it has one.
+    """Return why XNYS has no session on `day` (a New York date), or None when it has one.
 
-    The holiday's name is the calendar's. Raises PermanentError for a day the calendar does not cover.
+    The names of holidays come from the calendar. Raises PermanentError for a day that the calendar does not cover.
     """
     calendar = _xnys()
     _check_covered(day)
@@ -37,27 +37,27 @@ def closed_reason(day: date) -> str | None:
 
 
 def last_completed_session(at: datetime) -> date:
-    """The New York date of the last XNYS session that closed at or before `at`, early closes included.
+    """Return the New York date of the last XNYS session that closed at or before `at`. Early closes are considered.
 
-    Raises ValueError when `at` has no time zone, PermanentError when the calendar does not cover it.
+    Raises ValueError when `at` has no time zone, and PermanentError when the calendar does not cover it.
     """
     if at.utcoffset() is None:
-        raise ValueError(f"{at} has no time zone, so it is no moment to compare with a close")
+        raise ValueError(f"{at} has no time zone, so it cannot be compared with the time of a close")
     calendar = _xnys()
     _check_covered(at.astimezone(calendar.tz).date())
     completed = calendar.closes.searchsorted(pd.Timestamp(at), side="right")
-    if completed == 0:  # the first session is still open, or has not begun
+    if completed == 0:  # the first session is open, or has not started
         raise PermanentError(f"no XNYS session had closed at {at}: {_covered()}")
     session: date = calendar.closes.index[completed - 1].date()
     return session
 
 
 def check_completed(day: date, at: datetime) -> None:
-    """Pass when every XNYS session up to and including `day` (a New York date) has closed at `at`.
+    """Check that every XNYS session up to and including `day` (a New York date) has closed at `at`.
 
-    Today passes when it has no session: `closed_reason` is the one to tell. Raises PermanentError,
-    naming the session to use instead, when the day's close is yet to come, and when the calendar
-    begins after `day`; ValueError when `at` has no time zone.
+    Today passes when it has no session; `closed_reason` returns the reason. Raises PermanentError when the
+    session of `day` has not closed yet, with the session to use instead, and when `day` is before the
+    calendar's first session. Raises ValueError when `at` has no time zone.
     """
     completed = last_completed_session(at)
     if day <= completed:

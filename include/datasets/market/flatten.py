@@ -1,7 +1,7 @@
-"""From the market API's answers to one row a ticker, refusing what a column cannot represent.
+"""From the market API's answers to one row per ticker. A value that a column cannot represent is refused.
 
-What is represented but wrong (a negative price, a high below the low, a ticker twice) passes: that is
-the quality gate's to say.
+A value that a column can represent but that is wrong passes (a negative price, a high below the low, a ticker
+twice): the quality gate checks those.
 """
 
 from contextlib import suppress
@@ -11,22 +11,22 @@ from typing import Any, Literal, TypedDict
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from include.errors import short_repr
 from include.datasets.market.errors import MarketDataInvalid
 from include.datasets.market.params import MARKET_COLUMNS
+from include.errors import short_repr
 
 FLAT_COLUMNS = tuple(column for column in MARKET_COLUMNS if column != "change")
 
 
 class Answer(TypedDict):
-    """The body that the market API gave for a ticker, as asked."""
+    """The body of the market API's answer for a ticker, unchanged."""
 
     ticker: str
     body: str
 
 
 class _DailySummary(BaseModel):
-    # Strict: a price that comes as a text or a bool is a changed API and no price.
+    # Strict: a price that arrives as a text or a bool means that the API has changed.
     model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
 
     status: Literal["OK"]
@@ -40,7 +40,7 @@ class _DailySummary(BaseModel):
 
 
 class _Envelope(BaseModel):
-    """What every answer of the service has; a refusal has little more, and its reason goes by either name."""
+    """The fields of every answer. A refusal has its reason in `error` or in `message`."""
 
     status: str
     error: object = None
@@ -48,12 +48,12 @@ class _Envelope(BaseModel):
 
 
 def flatten(answers: list[Answer], market_date: date) -> pd.DataFrame:
-    """One row an answer, in their order, with the figures exactly as the API gave them.
+    """Return one row per answer, in the order of the answers, with the figures exactly as the API sent them.
 
     Columns: market_date (datetime.date, the New York trading day), ticker, open_price, high_price,
-    low_price, close_price (US dollars) and volume (shares; it can be fractional), figures as float64.
-    Raises MarketDataInvalid, naming ticker, date and field, for a body that is not the JSON of an OK
-    summary of that ticker and day with every figure finite, and when there are no answers at all.
+    low_price, close_price (US dollars) and volume (shares; it can be fractional). The figures are float64.
+    Raises MarketDataInvalid when there are no answers, and when a body is not the JSON of an OK summary of
+    that ticker and day in which every figure is finite. The message names the ticker, the date and the field.
     """
     if not answers:
         raise MarketDataInvalid(f"no answers for {market_date}: ask for at least one ticker")
@@ -63,17 +63,17 @@ def flatten(answers: list[Answer], market_date: date) -> pd.DataFrame:
 
 def _row(ticker: str, body: str, market_date: date) -> dict[str, object]:
     what = f"daily summary of {ticker} on {market_date}"
-    with suppress(ValidationError):  # the whole summary's flaws, below, say more
+    with suppress(ValidationError):  # the errors of the whole summary, below, say more
         envelope = _Envelope.model_validate_json(body)
         if envelope.status != "OK":
-            said = envelope.error or envelope.message
-            reason = f" ({short_repr(said)})" if said else ""
-            raise MarketDataInvalid(f"{what}: status is {short_repr(envelope.status)}, not 'OK'{reason}")
+            reason = envelope.error or envelope.message
+            because = f" ({short_repr(reason)})" if reason else ""
+            raise MarketDataInvalid(f"{what}: status is {short_repr(envelope.status)}, not 'OK'{because}")
     try:
         summary = _DailySummary.model_validate_json(body)
     except ValidationError as error:
         flaws = "; ".join(_flaw(detail) for detail in error.errors(include_url=False))
-        # Without its cause, which would quote the whole body.
+        # `from None`, because the cause would quote the whole body.
         raise MarketDataInvalid(f"{what}: {flaws}") from None
     for field, found, wanted in (
         ("from", summary.day, market_date.isoformat()),

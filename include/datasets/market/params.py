@@ -1,4 +1,4 @@
-"""What a person may ask of the market DAGs, and the columns they get for it."""
+"""The tickers that a person enters in the params of the market DAGs, and the columns that the DAGs publish."""
 
 import re
 
@@ -19,10 +19,10 @@ MARKET_COLUMNS = (
 
 
 def parse_tickers(value: object) -> list[str]:
-    """The tickers that were asked for, in their order and case ("KIMpL" is not "KIMPL").
+    """Return the tickers of the param in the same order and case ("KIMpL" and "KIMPL" are different tickers).
 
-    Raises PermanentError, naming the offender, unless the value is a non-empty list of unique texts
-    that match TICKER_PATTERN.
+    Raises PermanentError, with the wrong value in its message, unless `value` is a list of one or more different
+    texts that match TICKER_PATTERN.
     """
     if not isinstance(value, list) or not value:
         raise PermanentError(f'tickers is {short_repr(value)}: give a list with at least one, such as ["AAPL"]')

@@ -1,4 +1,4 @@
-"""From flat rows to the rows that are loaded: the day's change, and nothing a column cannot represent."""
+"""From flat rows to the rows to load: adds the day's change and refuses what a column cannot represent."""
 
 import math
 from collections.abc import Iterable
@@ -7,22 +7,22 @@ from numbers import Real
 
 import pandas as pd
 
-from include.errors import short_repr
 from include.datasets.market.errors import MarketDataInvalid
 from include.datasets.market.flatten import FLAT_COLUMNS
 from include.datasets.market.params import MARKET_COLUMNS
+from include.errors import short_repr
 
 FIGURES = ("open_price", "high_price", "low_price", "close_price", "volume")
 
 
 def transform(frame: pd.DataFrame, market_date: date, tickers: list[str]) -> pd.DataFrame:
-    """The eight MARKET_COLUMNS, in their order, in a new frame; no figure is rounded.
+    """Return a new frame with the eight MARKET_COLUMNS, in that order. No figure is rounded.
 
-    `frame` is flatten's: market_date (datetime.date, the New York trading day), ticker, prices (US
-    dollars), volume (shares). Adds change, the close_price less the open_price. Raises
-    MarketDataInvalid, naming ticker, date and field, for a missing column, a row of another day or of a
-    ticker that was not asked for, and a figure that is no finite number. A ticker that was asked for
-    and is absent passes: that is the quality gate's to say.
+    `frame` comes from flatten: market_date (datetime.date, the New York trading day), ticker, prices (US
+    dollars), volume (shares). The new column is change, which is close_price minus open_price. Raises
+    MarketDataInvalid for a missing column, a row of another day, a row of a ticker that was not asked for,
+    and a figure that is not a finite number. The message names the ticker, the date and the field. A ticker
+    that was asked for and has no row passes: the quality gate checks that.
     """
     for column in FLAT_COLUMNS:
         if column not in frame.columns:

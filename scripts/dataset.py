@@ -1,0 +1,224 @@
+"""Add a dataset, or remove one: `python -m scripts.dataset add NAME | remove NAME`. The Makefile calls this.
+
+What a dataset consists of is the same for each: folders of its name, the DAG files and helpers that import it, the
+suites that it declares, and its entry in include/datasets/__init__.py.
+"""
+
+import argparse
+import keyword
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
+
+from include.dataset import Dataset, name_flaw, suite_name
+from include.datasets import DATASETS
+from include.errors import AirlockError
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = Path(__file__).parent / "dataset_template"
+LIST = Path("include/datasets/__init__.py")
+FOLDERS = ("include/datasets/{}", "local/sources/{}", "tests/datasets/{}")
+
+
+class Refused(Exception):
+    """What was asked for cannot be done; the text says what to do instead."""
+
+
+def add(name: str) -> list[Path]:
+    """Write the files of a new dataset, and add it to DATASETS; returns the files.
+
+    Raises Refused, before anything is written, for a name that cannot be used or that something has already.
+    """
+    if flaw := name_flaw(name):
+        raise Refused(f"NAME={name}: {flaw}. For example: make dataset NAME=fx_rates")
+    if keyword.iskeyword(name) or name in RESERVED_WORDS:
+        raise Refused(f"NAME={name}: that is a reserved word of Python or SQL. Choose another name.")
+    values = {
+        "name": name,
+        "constant": name.upper(),
+        "title": name.replace("_", " ").capitalize(),
+        "setting": f"{name.upper()}_BASE_URL",
+        "host": name.replace("_", "-"),
+    }
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - it writes source code, with a name that was checked above
+    )
+    texts = {
+        Path(file.removesuffix(".j2").replace("NAME", name)): environment.get_template(file).render(values)
+        for file in environment.list_templates()
+    }
+    taken = [path for path in (*texts, *(Path(folder.format(name)) for folder in FOLDERS)) if (ROOT / path).exists()]
+    if taken:
+        raise Refused(f"NAME={name}: {taken[0]} exists already. Choose another name, or remove that dataset first.")
+    texts[LIST] = _with(name, (ROOT / LIST).read_text())
+    for path, text in texts.items():
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / path).write_text(text)
+    return list(texts)
+
+
+def parts(dataset: Dataset) -> list[Path]:
+    """Return the folders and files that belong to a dataset and to nothing else."""
+    name = dataset.name
+    suites = [f"great_expectations/expectations/{suite_name(each)}.json" for each in dataset.publishes]
+    imports = re.compile(rf"^(from|import) include\.datasets\.{name}\b", re.MULTILINE)
+    users = [
+        path.relative_to(ROOT)
+        for path in sorted((*(ROOT / "dags").glob("*.py"), *(ROOT / "include").glob("*.py")))
+        if imports.search(path.read_text())
+    ]
+    found = [*(Path(folder.format(name)) for folder in FOLDERS), *users, *map(Path, suites)]
+    return [path for path in found if (ROOT / path).exists()]
+
+
+def remove(dataset: Dataset) -> None:
+    """Remove the files of a dataset, and its entry in DATASETS. What the warehouse holds is left alone."""
+    for path in parts(dataset):
+        if (ROOT / path).is_dir():
+            shutil.rmtree(ROOT / path)
+        else:
+            (ROOT / path).unlink()
+    (ROOT / LIST).write_text(_without(dataset.name, (ROOT / LIST).read_text()))
+
+
+def drop_statements(dataset: Dataset) -> str:
+    """Return the SQL that removes what the warehouse holds of a dataset."""
+    name = dataset.name
+    return "\n".join(
+        (
+            f"DROP SCHEMA IF EXISTS {name}, {dataset.staging_schema} CASCADE;",
+            f"DROP TABLE IF EXISTS warehouse.migrations_{name};",
+            f"DELETE FROM warehouse.publication WHERE starts_with(object, '{name}.');",
+            *(
+                f"DELETE FROM quality.{table} WHERE {column} = '{name}';"
+                for table, column in (
+                    ("validation", "checkpoint"),
+                    ("quarantine", "checkpoint"),
+                    ("incident", "subject"),
+                )
+            ),
+        )
+    )
+
+
+def _entry(name: str, text: str) -> tuple[str, str]:
+    """Return the import of a dataset and its constant, as they stand in the list of datasets."""
+    found = re.search(rf"^from include\.datasets\.{name}\.dataset import (\w+)\n", text, re.MULTILINE)
+    if not found:
+        raise Refused(f"{LIST} has no line `from include.datasets.{name}.dataset import ...`: remove it by hand.")
+    return found[0], found[1]
+
+
+def _with(name: str, text: str) -> str:
+    line = f"from include.datasets.{name}.dataset import {name.upper()}\n"
+    lines = text.splitlines(keepends=True)
+    # Sorted as ruff sorts imports, after the one of include.dataset.
+    first = next(number for number, each in enumerate(lines) if each.startswith("from include.dataset "))
+    last = first
+    while last + 1 < len(lines) and lines[last + 1].startswith("from include.datasets.") and lines[last + 1] < line:
+        last += 1
+    lines.insert(last + 1, line)
+    return re.sub(
+        r"(DATASETS[^=]*= \((?:.*?))\)\n", rf"\g<1>    {name.upper()},\n)\n", "".join(lines), count=1, flags=re.DOTALL
+    ).replace(f"= (    {name.upper()}", f"= (\n    {name.upper()}")
+
+
+def _without(name: str, text: str) -> str:
+    line, constant = _entry(name, text)
+    text = text.replace(line, "").replace(f"    {constant},\n", "")
+    return text.replace("= (\n)\n", "= ()\n")
+
+
+def _mentions(name: str) -> list[str]:
+    """Return the other files of the project that name a dataset, for a person to look at."""
+    word = re.compile(rf"(?<![a-z]){name}(?![a-z])")
+    folders = ("README.md", "docs", "terraform", ".github", "airflow_settings.yaml.example", "pyproject.toml")
+    files = [
+        path
+        for folder in folders
+        for path in ((ROOT / folder).rglob("*") if (ROOT / folder).is_dir() else [ROOT / folder])
+    ]
+    return [
+        str(path.relative_to(ROOT))
+        for path in sorted(files)
+        if path.suffix in (".md", ".tf", ".yml", ".yaml", ".example", ".toml") and word.search(path.read_text())
+    ]
+
+
+def _add(name: str) -> None:
+    files = add(name)
+    print(f"The dataset {name} is there, with {len(files)} files:")
+    print("\n".join(f"  {path}" for path in files))
+    folder = f"include/datasets/{name}"
+    steps = (
+        (f"{folder}/migrations/0001_{name}.sql", "your columns and their key"),
+        (f"{folder}/dataset.py", "the same key and day; when a day is late, which days have no data"),
+        (f"{folder}/client.py", "the address of your source"),
+        (f"{folder}/transform.py", "from its answer to your columns"),
+        (f"great_expectations/expectations/{name}.json", "what must hold before a batch is published"),
+        (f"local/sources/{name}/", "recorded answers of your source, for make demo"),
+        (f"tests/datasets/{name}/", "tests of all of it"),
+        (f"dags/{name}.py", "the schedule"),
+    )
+    width = max(len(path) for path, _ in steps)
+    print("\nIt runs as it is: make demo, make test-fast, make lint. Make it yours by editing, in this order:")
+    print("\n".join(f"  {number}. {path:{width}}  {what}" for number, (path, what) in enumerate(steps, start=1)))
+    print(
+        "\nIf you ran it before you edit 1, `make clean` starts with an empty warehouse. On a deployment the dataset "
+        f"connects\nas postgres_{name}_conn: Terraform creates it from the declaration; for the Astro CLI, add it to "
+        "airflow_settings.yaml."
+    )
+
+
+def _remove(name: str, *, yes: bool) -> None:
+    dataset = next((each for each in DATASETS if each.name == name), None)
+    if not dataset:
+        raise Refused(
+            f"NAME={name}: no such dataset. There are: {', '.join(each.name for each in DATASETS) or 'none'}."
+        )
+    _entry(name, (ROOT / LIST).read_text())
+    print(f"The dataset {name} consists of:")
+    print("\n".join(f"  {path}" for path in parts(dataset)))
+    print(f"  its two lines in {LIST}")
+    if not yes:
+        try:
+            answer = input("Remove all of this? [y/N] ")
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
+            raise Refused("Nothing was removed. (YES=1 removes without asking.)")
+    remove(dataset)
+    print("Removed. What the warehouse holds is left alone; as the admin you can remove it with\n")
+    print(drop_statements(dataset))
+    if mentions := _mentions(name):
+        print("\nThese files still mention it. They work without it; edit what you want to be different:")
+        print("\n".join(f"  {path}" for path in mentions))
+
+
+def main() -> int:
+    """Add or remove a dataset; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("action", choices=("add", "remove"))
+    parser.add_argument("name")
+    arguments = parser.parse_args()
+    try:
+        if arguments.action == "add":
+            _add(arguments.name)
+        else:
+            _remove(arguments.name, yes=os.environ.get("YES", "") not in ("", "0"))
+    except (Refused, AirlockError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
