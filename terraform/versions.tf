@@ -1,4 +1,4 @@
-# No infrastructure: only for `terraform test`, which needs to know whose `aws` and `astro` the files in tests/ mock.
+# No infrastructure here. `terraform test` reads this file to know which providers the files in tests/ mock.
 terraform {
   required_version = ">= 1.11"
 

@@ -1,9 +1,9 @@
-# Once an account, by a person: where the environments keep their state, and whom the account believes.
+# Applied once per AWS account, by a person: the bucket for Terraform's state, and trust in GitHub's identity provider.
 data "aws_caller_identity" "current" {}
 
 resource "aws_kms_key" "state" {
-  # checkov:skip=CKV2_AWS_64: the policy that AWS gives a key: whom the account's IAM allows
-  description             = "Terraform's state of Airlock"
+  # checkov:skip=CKV2_AWS_64: the default key policy is enough: IAM of the account decides who may use the key
+  description             = "Terraform state of Airlock"
   enable_key_rotation     = true
   deletion_window_in_days = 30
 }
@@ -14,9 +14,9 @@ resource "aws_kms_alias" "state" {
 }
 
 resource "aws_s3_bucket" "state" {
-  # checkov:skip=CKV_AWS_144: versioned; lost with its region, it would be imported anew, as would what it describes
-  # checkov:skip=CKV2_AWS_62: nothing waits for a state to change
-  # checkov:skip=CKV_AWS_18: who changed the state is in the workflows' runs; CloudTrail is the account's own choice
+  # checkov:skip=CKV_AWS_144: the bucket is versioned; if the region is lost, its resources are lost as well
+  # checkov:skip=CKV2_AWS_62: nothing has to react when the state changes
+  # checkov:skip=CKV_AWS_18: the runs of the workflows show who changed the state; CloudTrail can be added per account
   bucket = "airlock-state-${data.aws_caller_identity.current.account_id}"
 }
 
@@ -74,7 +74,7 @@ data "aws_iam_policy_document" "state" {
   statement {
     sid       = "TlsOnly"
     effect    = "Deny"
-    actions   = ["S3:*"] # AWS knows no case here; the stand-in of AWS, which knows no conditions, does, and passes it over
+    actions   = ["S3:*"] # AWS ignores case here. moto ignores the condition and would deny everything if it were "s3:*"
     resources = [aws_s3_bucket.state.arn, "${aws_s3_bucket.state.arn}/*"]
 
     principals {
@@ -94,10 +94,10 @@ resource "aws_s3_bucket_policy" "state" {
   bucket = aws_s3_bucket.state.id
   policy = data.aws_iam_policy_document.state.json
 
-  depends_on = [aws_s3_bucket_public_access_block.state] # S3 refuses two of these changes at once
+  depends_on = [aws_s3_bucket_public_access_block.state] # S3 refuses both changes at the same time
 }
 
-# GitHub's word for which repository and environment a job belongs to; AWS knows its certificates itself.
+# GitHub signs a token that names the repository and the environment of a job. AWS knows GitHub's certificates itself.
 resource "aws_iam_openid_connect_provider" "github" {
   url            = "https://token.actions.githubusercontent.com"
   client_id_list = ["sts.amazonaws.com"]

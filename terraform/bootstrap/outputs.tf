@@ -1,9 +1,9 @@
 output "state_bucket" {
-  description = "For backend.hcl of the environments."
+  description = "The state bucket, for backend.hcl of the environments."
   value       = aws_s3_bucket.state.id
 }
 
 output "region" {
-  description = "For backend.hcl of the environments."
+  description = "The region of the state bucket, for backend.hcl of the environments."
   value       = var.region
 }

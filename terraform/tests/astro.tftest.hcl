@@ -39,7 +39,7 @@ variables {
   hibernation              = { sleep_cron = "0 19 * * *", wake_cron = "0 7 * * 1-5" }
   worker                   = { machine = "A5", min_count = 0, max_count = 2, concurrency = 5 }
   contact_emails           = ["data-team@example.com"]
-  deadlines                = { market_etl__taskflow_api = { utc = "10:00", days = ["MONDAY"] } }
+  deadlines                = { orders_daily = { utc = "10:00", days = ["MONDAY"] } }
   connections_prefix       = "airlock-dev/connections"
   variables_prefix         = "airlock-dev/variables"
   secret_arns              = ["arn:aws:secretsmanager:eu-west-1:123456789012:secret:airlock-dev/connections/*"]
@@ -52,7 +52,7 @@ variables {
   storage_key_arn          = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000001"
 }
 
-run "dev_sleeps" {
+run "hibernation_sets_development_mode_and_a_schedule" {
   command = plan
 
   module {
@@ -61,11 +61,11 @@ run "dev_sleeps" {
 
   assert {
     condition     = astro_deployment.this.is_development_mode && length(astro_deployment.this.scaling_spec.hibernation_spec.schedules) == 1
-    error_message = "a deployment with a hibernation is in development mode, and has its schedule"
+    error_message = "a deployment that hibernates must be in development mode and have one schedule"
   }
 }
 
-run "failed_and_late_dags_are_told" {
+run "alerts_report_failed_and_late_dags" {
   command = plan
 
   module {
@@ -73,17 +73,17 @@ run "failed_and_late_dags_are_told" {
   }
 
   assert {
-    condition     = { for key, alert in astro_alerts.this.alerts : key => alert.type } == { failed = "DAG_FAILURE", market_etl__taskflow_api_late = "DAG_TIMELINESS" }
-    error_message = "one alert for failures, one for each deadline"
+    condition     = { for key, alert in astro_alerts.this.alerts : key => alert.type } == { failed = "DAG_FAILURE", orders_daily_late = "DAG_TIMELINESS" }
+    error_message = "there must be one alert for failures and one per deadline"
   }
 
   assert {
     condition     = astro_notification_channel.email.definition.recipients == toset(["data-team@example.com"])
-    error_message = "they are told by mail"
+    error_message = "alerts must go to contact_emails"
   }
 }
 
-run "only_the_workflows_deploy" {
+run "only_workflows_can_deploy" {
   command = plan
 
   module {
@@ -92,11 +92,11 @@ run "only_the_workflows_deploy" {
 
   assert {
     condition     = astro_deployment.this.is_cicd_enforced && astro_workspace.this.cicd_enforced_default && astro_deployment.this.is_dag_deploy_enabled
-    error_message = "CI/CD is enforced, and DAGs can be deployed alone"
+    error_message = "CI/CD must be enforced, and DAG-only deploys must be enabled"
   }
 }
 
-run "airflow_reads_its_secrets_and_writes_its_buckets" {
+run "the_airflow_role_is_limited" {
   command = plan
 
   module {
@@ -105,16 +105,16 @@ run "airflow_reads_its_secrets_and_writes_its_buckets" {
 
   assert {
     condition     = alltrue([for statement in data.aws_iam_policy_document.airflow.statement : !contains(statement.resources, "*")])
-    error_message = "Airflow's role names what it may touch"
+    error_message = "the policy of the Airflow role must name its resources, not use *"
   }
 
   assert {
     condition     = aws_iam_role.airflow.permissions_boundary == "arn:aws:iam::123456789012:policy/airlock-dev-airflow-boundary"
-    error_message = "it is bound, whoever writes it"
+    error_message = "the Airflow role must have its permissions boundary"
   }
 }
 
-run "refuses_a_time_and_a_day_that_are_none" {
+run "refuses_an_invalid_time_and_day" {
   command = plan
 
   module {
@@ -122,14 +122,14 @@ run "refuses_a_time_and_a_day_that_are_none" {
   }
 
   variables {
-    deadlines = { market_etl__taskflow_api = { utc = "25:99", days = ["FRIYAY"] } }
+    deadlines = { orders_daily = { utc = "25:99", days = ["FRIYAY"] } }
   }
 
   expect_failures = [var.deadlines]
 }
 
-run "nothing_is_let_through_to_the_database_without_an_address" {
-  command = apply # with mocks: nothing is made
+run "fails_when_the_deployment_has_no_address" {
+  command = apply # with mocks: nothing is created
 
   module {
     source = "./modules/astro"
@@ -175,7 +175,7 @@ run "refuses_dedicated_without_a_cluster" {
   expect_failures = [var.cluster_id]
 }
 
-run "refuses_a_malformed_address" {
+run "refuses_a_malformed_email_address" {
   command = plan
 
   module {
@@ -189,7 +189,7 @@ run "refuses_a_malformed_address" {
   expect_failures = [var.contact_emails]
 }
 
-run "refuses_to_sleep_and_be_available" {
+run "refuses_hibernation_with_high_availability" {
   command = plan
 
   module {

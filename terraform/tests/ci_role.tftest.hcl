@@ -37,11 +37,11 @@ run "each_role_trusts_one_environment_of_one_repository" {
       drift  = ["repo:example/airlock:environment:dev-drift"]
       deploy = ["repo:example/airlock:environment:dev"]
     }
-    error_message = "a job of another repository, or outside its environment, gets no role"
+    error_message = "each role must trust exactly one environment of one repository"
   }
 }
 
-run "a_token_must_be_meant_for_aws" {
+run "roles_accept_only_tokens_for_aws" {
   command = plan
 
   module {
@@ -53,11 +53,11 @@ run "a_token_must_be_meant_for_aws" {
       [for condition in trust.statement[0].condition : "${condition.test} ${condition.variable} ${join(",", condition.values)}"],
       "StringEquals token.actions.githubusercontent.com:aud sts.amazonaws.com"
     )])
-    error_message = "a token that GitHub made for somebody else opens nothing"
+    error_message = "a token that GitHub issued for another audience must be refused"
   }
 }
 
-run "a_plan_reads_its_state_and_changes_nothing" {
+run "plan_and_drift_change_nothing" {
   command = plan
 
   module {
@@ -65,8 +65,8 @@ run "a_plan_reads_its_state_and_changes_nothing" {
   }
 
   assert {
-    condition     = { for role, each in local.roles : role => length(each.policies) } == { plan = 1, drift = 2, deploy = 4 }
-    error_message = "the plan has the state only, drift reads, deploy writes"
+    condition     = { for name, role in local.roles : name => length(role.policies) } == { plan = 1, drift = 2, deploy = 4 }
+    error_message = "plan must have 1 policy (read the state), drift 2 (also read resources), deploy 4 (also write)"
   }
 
   assert {
@@ -74,7 +74,7 @@ run "a_plan_reads_its_state_and_changes_nothing" {
       "kms:Decrypt", "s3:GetObject", "s3:ListBucket", "secretsmanager:GetRandomPassword", "secretsmanager:GetSecretValue",
       "ssm:GetParametersByPath",
     ])
-    error_message = "a pull request's plan may do no more than this"
+    error_message = "the plan of a pull request must not have more permissions than these"
   }
 
   assert {
@@ -83,7 +83,7 @@ run "a_plan_reads_its_state_and_changes_nothing" {
       endswith(one(statement.resources), ":secret:airlock-dev/placeholder-*")
       if contains(statement.actions, "secretsmanager:GetSecretValue")
     ])
-    error_message = "the one secret that a plan may read holds nothing"
+    error_message = "the placeholder must be the only secret that a plan may read"
   }
 
   assert {
@@ -91,11 +91,11 @@ run "a_plan_reads_its_state_and_changes_nothing" {
       for action in flatten([for statement in data.aws_iam_policy_document.read.statement : statement.actions]) :
       can(regex(":(Describe|Get|List|Decrypt)", action))
     ])
-    error_message = "drift changes nothing"
+    error_message = "drift must have read permissions only"
   }
 }
 
-run "a_deploy_writes_one_role_within_its_boundary" {
+run "deploy_writes_one_role_within_its_boundary" {
   command = plan
 
   module {
@@ -108,7 +108,7 @@ run "a_deploy_writes_one_role_within_its_boundary" {
       alltrue([for arn in statement.resources : endswith(arn, ":role/airlock-dev-airflow") || strcontains(arn, "aws-service-role")])
       if anytrue([for action in statement.actions : startswith(action, "iam:")])
     ])
-    error_message = "of roles, a deploy writes Airflow's only"
+    error_message = "the Airflow role must be the only role that deploy may write"
   }
 
   assert {
@@ -117,11 +117,11 @@ run "a_deploy_writes_one_role_within_its_boundary" {
       anytrue([for condition in statement.condition : condition.variable == "iam:PermissionsBoundary"])
       if contains(statement.actions, "iam:PutRolePolicy") || contains(statement.actions, "iam:CreateRole")
     ])
-    error_message = "and only within the boundary"
+    error_message = "deploy may write the Airflow role only with its permissions boundary"
   }
 }
 
-run "takes_a_repository_with_githubs_ids" {
+run "accepts_a_repository_with_github_ids" {
   command = plan
 
   module {
@@ -134,11 +134,11 @@ run "takes_a_repository_with_githubs_ids" {
 
   assert {
     condition     = strcontains(jsonencode(data.aws_iam_policy_document.trust["deploy"].statement), "repo:example@1/airlock@2:environment:dev\"")
-    error_message = "a repository's ids are part of the subject"
+    error_message = "the subject must contain the ids of the repository"
   }
 }
 
-run "refuses_a_repository_that_is_an_address" {
+run "refuses_a_repository_url" {
   command = plan
 
   module {
@@ -152,7 +152,7 @@ run "refuses_a_repository_that_is_an_address" {
   expect_failures = [var.repository]
 }
 
-run "refuses_a_repository_without_its_owner" {
+run "refuses_a_repository_without_owner" {
   command = plan
 
   module {

@@ -40,8 +40,8 @@ variables {
   alarm_emails          = ["data-team@example.com"]
 }
 
-run "prod_is_private_encrypted_doubled_and_kept" {
-  command = apply # with mocks: nothing is made
+run "prod_is_private_encrypted_redundant_and_backed_up" {
+  command = apply # with mocks: nothing is created
 
   module {
     source = "./modules/database"
@@ -53,55 +53,55 @@ run "prod_is_private_encrypted_doubled_and_kept" {
       !aws_db_instance.this.publicly_accessible && !aws_db_instance.this.skip_final_snapshot &&
       aws_db_instance.this.backup_retention_period == 14 && aws_db_instance.this.kms_key_id == aws_kms_key.this.arn
     )
-    error_message = "prod is encrypted with its own key, doubled, protected, private and backed up"
+    error_message = "prod must be encrypted with its own key, multi-AZ, protected, private and backed up"
   }
 
   assert {
     condition     = aws_db_instance.this.storage_type == "gp3" && aws_db_instance.this.max_allocated_storage == 500
-    error_message = "the storage is gp3 and grows up to the limit"
+    error_message = "the storage must be gp3 and grow up to the limit"
   }
 
   assert {
-    condition     = { for each in aws_db_parameter_group.this.parameter : each.name => each.value }["rds.force_ssl"] == "1"
-    error_message = "TLS is forced"
+    condition     = { for parameter in aws_db_parameter_group.this.parameter : parameter.name => parameter.value }["rds.force_ssl"] == "1"
+    error_message = "TLS must be required"
   }
 
   assert {
     condition     = [for rule in aws_security_group.this.ingress : rule.cidr_blocks] == [tolist(["172.20.0.0/19"])]
-    error_message = "only Airflow's addresses are let in"
+    error_message = "only the addresses of Airflow may connect"
   }
 
   assert {
     condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : contains(alarm.alarm_actions, aws_sns_topic.alarms.arn)]) && length(aws_cloudwatch_metric_alarm.this) == 3
-    error_message = "storage, CPU and connections are told to the topic"
+    error_message = "the alarms on storage, CPU and connections must notify the topic"
   }
 
   assert {
     condition = { for key, alarm in aws_cloudwatch_metric_alarm.this : key => "${alarm.comparison_operator} ${alarm.threshold}" } == {
       connections = "GreaterThanThreshold 80"
       cpu         = "GreaterThanThreshold 80"
-      storage     = "LessThanThreshold 5368709120" # bytes: a twentieth of 100 GB
+      storage     = "LessThanThreshold 5368709120" # bytes: 5 % of 100 GB
     }
-    error_message = "the alarms go off at these"
+    error_message = "the alarms must have these thresholds"
   }
 
   assert {
     condition     = contains(flatten([for statement in data.aws_iam_policy_document.key.statement : [for principal in statement.principals : tolist(principal.identifiers)]]), "cloudwatch.amazonaws.com")
-    error_message = "alarms may use the topic's key"
+    error_message = "CloudWatch must be allowed to use the key of the topic"
   }
 
   assert {
     condition     = alltrue([for group in aws_cloudwatch_log_group.this : group.retention_in_days == 30])
-    error_message = "logs are kept for a month, and not for ever"
+    error_message = "logs must be kept for 30 days"
   }
 
   assert {
     condition     = sort(aws_db_instance.this.enabled_cloudwatch_logs_exports) == tolist(["postgresql", "upgrade"]) && aws_db_instance.this.performance_insights_enabled
-    error_message = "logs are exported, Performance Insights is on"
+    error_message = "logs must be exported and Performance Insights enabled"
   }
 }
 
-run "nobody_is_let_in_while_there_is_no_peering" {
+run "nobody_can_connect_without_a_peering" {
   command = plan
 
   module {
@@ -114,11 +114,11 @@ run "nobody_is_let_in_while_there_is_no_peering" {
 
   assert {
     condition     = length(aws_security_group.this.ingress) == 0
-    error_message = "no address, no rule"
+    error_message = "without client addresses there must be no rule"
   }
 }
 
-run "protection_is_lifted_by_saying_it_twice" {
+run "protection_is_removed_with_two_settings" {
   command = plan
 
   module {
@@ -132,11 +132,11 @@ run "protection_is_lifted_by_saying_it_twice" {
 
   assert {
     condition     = !aws_db_instance.this.deletion_protection
-    error_message = "said twice, it is lifted"
+    error_message = "with both settings, the protection must be off"
   }
 }
 
-run "refuses_everybody" {
+run "refuses_access_for_everybody" {
   command = plan
 
   module {
@@ -150,7 +150,7 @@ run "refuses_everybody" {
   expect_failures = [var.client_cidrs]
 }
 
-run "refuses_half_of_everybody" {
+run "refuses_two_halves_of_the_internet" {
   command = plan
 
   module {
@@ -164,7 +164,7 @@ run "refuses_half_of_everybody" {
   expect_failures = [var.client_cidrs]
 }
 
-run "refuses_an_environment_that_is_none" {
+run "refuses_an_unknown_environment" {
   command = plan
 
   module {
@@ -192,7 +192,7 @@ run "refuses_prod_without_protection" {
   expect_failures = [var.deletion_protection]
 }
 
-run "refuses_prod_with_a_day_of_backups" {
+run "refuses_prod_with_one_day_of_backups" {
   command = plan
 
   module {
@@ -220,7 +220,7 @@ run "refuses_prod_without_a_standby" {
   expect_failures = [var.multi_az]
 }
 
-run "refuses_a_limit_that_lets_nothing_grow" {
+run "refuses_a_storage_limit_without_room_to_grow" {
   command = plan
 
   module {
@@ -234,7 +234,7 @@ run "refuses_a_limit_that_lets_nothing_grow" {
   expect_failures = [var.max_storage_gb]
 }
 
-run "refuses_a_malformed_address" {
+run "refuses_a_malformed_email_address" {
   command = plan
 
   module {

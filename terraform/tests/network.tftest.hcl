@@ -7,7 +7,7 @@ variables {
   internet_access    = true
 }
 
-run "a_subnet_for_each_zone" {
+run "one_subnet_per_zone" {
   command = plan
 
   module {
@@ -16,16 +16,16 @@ run "a_subnet_for_each_zone" {
 
   assert {
     condition     = join(" ", [for subnet in aws_subnet.this : subnet.cidr_block]) == "10.42.0.0/23 10.42.2.0/23"
-    error_message = "each zone has its eighth of the range, by its letter"
+    error_message = "each zone must get its eighth of the range, by its letter"
   }
 
   assert {
     condition     = length(aws_route.internet) == 1 && length(aws_vpc_peering_connection_accepter.astro) == 0
-    error_message = "STANDARD goes over the internet, and over no peering"
+    error_message = "STANDARD must use the internet and no peering"
   }
 }
 
-run "private_behind_a_peering" {
+run "a_network_with_a_peering_is_private" {
   command = plan
 
   module {
@@ -39,16 +39,16 @@ run "private_behind_a_peering" {
 
   assert {
     condition     = length(aws_internet_gateway.this) == 0 && length(aws_route.internet) == 0
-    error_message = "a private network has no way to the internet"
+    error_message = "a private network must not be connected to the internet"
   }
 
   assert {
     condition     = aws_route.astro[0].destination_cidr_block == "172.20.0.0/19"
-    error_message = "the way back to Astro's cluster is made"
+    error_message = "there must be a route back to the Astro cluster"
   }
 }
 
-run "refuses_a_range_too_small" {
+run "refuses_a_range_that_is_too_small" {
   command = plan
 
   module {
@@ -62,7 +62,7 @@ run "refuses_a_range_too_small" {
   expect_failures = [var.cidr]
 }
 
-run "refuses_a_range_that_does_not_begin_where_it_says" {
+run "refuses_a_range_not_written_with_its_first_address" {
   command = plan
 
   module {
@@ -76,7 +76,7 @@ run "refuses_a_range_that_does_not_begin_where_it_says" {
   expect_failures = [var.cidr]
 }
 
-run "the_order_of_zones_moves_nothing" {
+run "the_order_of_zones_moves_no_subnet" {
   command = plan
 
   module {
@@ -89,7 +89,7 @@ run "the_order_of_zones_moves_nothing" {
 
   assert {
     condition     = aws_subnet.this["eu-west-1b"].cidr_block == "10.42.2.0/23" && aws_subnet.this["eu-west-1c"].cidr_block == "10.42.4.0/23"
-    error_message = "a zone's subnet depends on its letter only"
+    error_message = "the subnet of a zone must depend only on its letter"
   }
 }
 
@@ -107,7 +107,7 @@ run "refuses_public_addresses" {
   expect_failures = [var.cidr]
 }
 
-run "refuses_one_zone" {
+run "refuses_fewer_than_two_different_zones" {
   command = plan
 
   module {

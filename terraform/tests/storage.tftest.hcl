@@ -15,7 +15,7 @@ variables {
   report_days   = 400
 }
 
-run "every_bucket_is_private_encrypted_and_emptied_in_time" {
+run "every_bucket_is_private_encrypted_and_expires_objects" {
   command = plan
 
   module {
@@ -32,14 +32,14 @@ run "every_bucket_is_private_encrypted_and_emptied_in_time" {
         aws_s3_bucket_lifecycle_configuration.this[key].rule[0].expiration[0].days > 0
       )
     ])
-    error_message = "each bucket is private, encrypted, has its policy and its life cycle"
+    error_message = "each bucket must be private and encrypted, with a policy and a lifecycle"
   }
 
   assert {
-    condition = { for key, each in aws_s3_bucket_server_side_encryption_configuration.this : key => one(one(each.rule).apply_server_side_encryption_by_default).sse_algorithm } == {
+    condition = { for key, encryption in aws_s3_bucket_server_side_encryption_configuration.this : key => one(one(encryption.rule).apply_server_side_encryption_by_default).sse_algorithm } == {
       access-logs = "AES256", reports = "aws:kms", xcom = "aws:kms"
     }
-    error_message = "data is encrypted with a key of its own"
+    error_message = "the buckets with data must use the KMS key"
   }
 
   assert {
@@ -47,31 +47,31 @@ run "every_bucket_is_private_encrypted_and_emptied_in_time" {
       policy.statement[0].effect == "Deny" && policy.statement[0].actions == toset(["S3:*"]) &&
       one(policy.statement[0].condition).variable == "aws:SecureTransport"
     ])
-    error_message = "without TLS, everything is denied"
+    error_message = "everything must be denied without TLS"
   }
 
   assert {
     condition     = length(data.aws_iam_policy_document.bucket["access-logs"].statement) == 2
-    error_message = "S3 may deliver its logs"
+    error_message = "the log bucket must have a second statement that lets S3 deliver logs"
   }
 
   assert {
     condition     = join(" ", keys(aws_s3_bucket_versioning.this)) == "reports"
-    error_message = "reports are versioned"
+    error_message = "only the bucket of reports must be versioned"
   }
 
   assert {
     condition     = join(" ", keys(aws_s3_bucket_logging.this)) == "reports xcom"
-    error_message = "the two buckets with data are logged, the log itself is not"
+    error_message = "access to the two buckets with data must be logged, but not to the log itself"
   }
 
   assert {
     condition     = alltrue([for bucket in aws_s3_bucket.this : !bucket.force_destroy])
-    error_message = "a protected bucket is not deleted with its objects"
+    error_message = "a protected bucket must not be deleted with its objects"
   }
 }
 
-run "no_log_unless_asked" {
+run "no_log_bucket_without_access_logged" {
   command = plan
 
   module {
@@ -85,16 +85,16 @@ run "no_log_unless_asked" {
 
   assert {
     condition     = join(" ", keys(aws_s3_bucket.this)) == "reports xcom" && length(aws_s3_bucket_logging.this) == 0
-    error_message = "without access_logged there is no third bucket"
+    error_message = "without access_logged there must be no third bucket"
   }
 
   assert {
     condition     = alltrue([for bucket in aws_s3_bucket.this : bucket.force_destroy])
-    error_message = "an unprotected bucket goes with its objects"
+    error_message = "an unprotected bucket must be deleted with its objects"
   }
 }
 
-run "refuses_to_forget_what_the_report_shows" {
+run "refuses_to_keep_reports_less_than_the_report_shows" {
   command = plan
 
   module {

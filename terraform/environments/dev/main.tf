@@ -1,13 +1,20 @@
-# What dev is: this file wires the modules, and every number that is dev's own stands here or in variables.tf.
+# The environment dev: this file connects the modules. Sizes that only dev has are here or in variables.tf.
 locals {
   environment = "dev"
   name        = "airlock-${local.environment}"
-  state_key   = "dev/terraform.tfstate" # as in versions.tf, where a backend takes no reference
+  state_key   = "dev/terraform.tfstate" # same as in versions.tf, where a backend cannot use a local
 
   standard      = var.deployment_type == "STANDARD"
   database_name = "warehouse"
   admin         = "airlock_admin"
   report_days   = 400
+
+  # The Airflow connections that the datasets declare, so that a new dataset needs no change here.
+  datasets = "${path.module}/../../../include/datasets"
+  app_connections = toset(flatten([
+    for file in fileset(local.datasets, "*/dataset.py") :
+    regexall("(?m)^[^#\n]*\\bconnection\\s*=\\s*\"([^\"]*)\"", file("${local.datasets}/${file}"))
+  ]))
 }
 
 module "network" {
@@ -51,6 +58,7 @@ module "secrets" {
   name              = local.name
   passwords_version = var.passwords_version
   recovery_days     = 0
+  app_connections   = local.app_connections
   admin             = local.admin
   database_name     = local.database_name
   database_address  = module.database.address
@@ -73,7 +81,7 @@ module "astro" {
   region          = var.region
   deployment_type = var.deployment_type
   cluster_id      = var.cluster_id
-  # The same runtime as the image's, so that it is written once.
+  # The runtime of the image, so that its version is written once.
   runtime_version   = regex("runtime:([0-9.]+-[0-9]+)", file("${path.module}/../../../Dockerfile"))[0]
   high_availability = false
   hibernation       = { sleep_cron = "0 19 * * *", wake_cron = "0 7 * * 1-5" }

@@ -1,8 +1,8 @@
 terraform {
   required_version = ">= 1.11"
 
-  # Bucket and region are in backend.hcl; the lock is a file beside the state. The bucket encrypts with its own key:
-  # `encrypt` would ask for S3's.
+  # Bucket and region are in backend.hcl. The lock is a file next to the state. `encrypt` is not set: it would replace
+  # the default encryption of the bucket, which uses a KMS key, with S3's own key.
   backend "s3" {
     key          = "dev/terraform.tfstate"
     use_lockfile = true
@@ -28,7 +28,7 @@ provider "aws" {
   }
 }
 
-# The token is in the environment: ASTRO_API_TOKEN.
+# The provider reads the token from the environment variable ASTRO_API_TOKEN.
 provider "astro" {
   organization_id = var.astro_organization_id
 }

@@ -1,15 +1,15 @@
 output "workspace_id" {
-  description = "Where the Astro CLI looks for the deployment."
+  description = "The Astro workspace of the deployment, for the Astro CLI."
   value       = module.astro.workspace_id
 }
 
 output "deployment_id" {
-  description = "What the Astro CLI and the workflows deploy to."
+  description = "The Astro deployment that the Astro CLI and the workflows deploy to."
   value       = module.astro.deployment_id
 }
 
 output "deployment_url" {
-  description = "Airflow's UI."
+  description = "Address of the Airflow UI."
   value       = module.astro.deployment_url
 }
 
@@ -19,26 +19,26 @@ output "database_endpoint" {
 }
 
 output "report_bucket" {
-  description = "Where the quality report is written."
+  description = "Bucket of the quality report."
   value       = module.storage.report_bucket
 }
 
 output "xcom_bucket" {
-  description = "Where values between tasks are."
+  description = "Bucket of values between tasks (XCom)."
   value       = module.storage.xcom_bucket
 }
 
 output "role_arns" {
-  description = "For AWS_ROLE_ARN of the environments in GitHub: plan, drift and deploy."
+  description = "ARNs of the roles plan, drift and deploy, for AWS_ROLE_ARN of the GitHub environments."
   value       = module.ci_role.role_arns
 }
 
 output "region" {
-  description = "For AWS_REGION of the environments in GitHub."
+  description = "The AWS region, for AWS_REGION of the GitHub environments."
   value       = var.region
 }
 
 output "network" {
-  description = "For Astronomer, to open a peering with it."
+  description = "What Astronomer needs to open a VPC peering: region, range, account and VPC."
   value       = merge({ region = var.region, cidr = var.network_cidr }, module.network.peer)
 }

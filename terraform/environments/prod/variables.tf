@@ -1,11 +1,11 @@
-# What is yours to say; terraform.tfvars.example shows it. The modules say what they refuse.
+# The settings of this environment; terraform.tfvars.example shows an example. The modules validate the values.
 variable "region" {
-  description = "The AWS region of everything."
+  description = "The AWS region of all resources."
   type        = string
 }
 
 variable "availability_zones" {
-  description = "Two or more zones of that region."
+  description = "Two or more availability zones of that region."
   type        = list(string)
 
   validation {
@@ -15,13 +15,13 @@ variable "availability_zones" {
 }
 
 variable "network_cidr" {
-  description = "Address range of the database's network; it may not overlap with the Astro cluster's."
+  description = "Address range of the database's network. It must not overlap the range of the Astro cluster."
   type        = string
   default     = "10.43.0.0/20"
 }
 
 variable "astro_organization_id" {
-  description = "The organisation's id, as Astro shows it in its settings."
+  description = "The id of the Astro organisation, from its settings."
   type        = string
 
   validation {
@@ -31,19 +31,19 @@ variable "astro_organization_id" {
 }
 
 variable "deployment_type" {
-  description = "How Airflow reaches the database. STANDARD: over the internet; DEDICATED: over a peering."
+  description = "How Airflow reaches the database. STANDARD: over the internet. DEDICATED: over a VPC peering."
   type        = string
   default     = "DEDICATED"
 }
 
 variable "cluster_id" {
-  description = "The dedicated cluster; null for STANDARD."
+  description = "The id of the dedicated cluster; null for STANDARD."
   type        = string
   default     = null
 }
 
 variable "peering" {
-  description = "Astronomer's half of the peering, for DEDICATED: connection_id and astro_cidr; null until there is one."
+  description = "The VPC peering that Astronomer opened, for DEDICATED; null until there is one."
   type = object({
     connection_id = string
     astro_cidr    = string
@@ -52,69 +52,67 @@ variable "peering" {
 
   validation {
     condition     = var.peering == null || var.deployment_type == "DEDICATED"
-    error_message = "A STANDARD deployment cannot peer: leave peering away, or set deployment_type = \"DEDICATED\"."
+    error_message = "A STANDARD deployment cannot have a peering: remove peering, or set deployment_type = \"DEDICATED\"."
   }
 }
 
 variable "repository" {
-  description = "This repository on GitHub: owner/name, or with GitHub's ids, owner@id/name@id; see docs/infrastructure.md."
+  description = "This repository on GitHub: owner/name, or with GitHub's ids owner@id/name@id; see docs/infrastructure.md."
   type        = string
 }
 
 variable "contact_emails" {
-  description = "Who is told: of alarms of the database, of failed and late DAGs."
+  description = "Who is notified of database alarms and of failed and late DAGs."
   type        = set(string)
 }
 
 variable "deadlines" {
-  description = "By DAG: until when (HH:MM, UTC) and on which days a run has to have succeeded. Name the DAGs that you unpause."
+  description = "Per DAG: the time (HH:MM, UTC) and the days by which a run must have succeeded. Add the DAGs that you unpause."
   type = map(object({
     utc  = string
     days = set(string)
   }))
-  default = {
-    market_etl__taskflow_api = { utc = "10:00", days = ["MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY"] }
-  }
+  default = {}
 }
 
 variable "passwords_version" {
-  description = "Raised by one to rotate the database's passwords; then run warehouse_migrations."
+  description = "Raise by one to rotate the passwords of the database, then run warehouse_migrations."
   type        = number
   default     = 1
 }
 
 variable "database_instance_class" {
-  description = "Size of the database's machine. A change restarts it."
+  description = "Instance class of the database. A change restarts the database."
   type        = string
   default     = "db.m7g.large"
 }
 
 variable "database_storage_gb" {
-  description = "Storage to begin with. It only ever grows."
+  description = "Initial storage in GB. Storage can grow, but never shrink."
   type        = number
   default     = 100
 }
 
 variable "database_max_storage_gb" {
-  description = "How far it may grow by itself."
+  description = "Limit in GB up to which RDS may grow the storage by itself."
   type        = number
   default     = 500
 }
 
 variable "database_backup_retention_days" {
-  description = "How many days backups are kept."
+  description = "Number of days that backups are kept."
   type        = number
   default     = 14
 }
 
 variable "database_deletion_protection" {
-  description = "Whether database and buckets refuse to be deleted."
+  description = "Whether the database and the buckets are protected from deletion."
   type        = bool
   default     = true
 }
 
 variable "unprotect_database" {
-  description = "To destroy prod: \"airlock-prod\" here and database_deletion_protection = false, and an apply before the destroy."
+  description = "Set to \"airlock-prod\", with database_deletion_protection = false, and apply before you destroy prod."
   type        = string
   default     = null
 }

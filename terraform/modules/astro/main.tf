@@ -2,7 +2,7 @@ data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
 locals {
-  # By name, not from the resource: the deployment is told the role's ARN, and the role trusts the deployment's identity.
+  # Built from the name to avoid a cycle: the deployment receives the role's ARN, and the role trusts the deployment.
   role_name = "${var.name}-airflow"
   role_arn  = "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}:role/${local.role_name}"
 
@@ -15,14 +15,14 @@ locals {
       role_arn           = local.role_arn
       region_name        = var.region
     })
-    # The connection that the object-storage roots below name; it holds no secret.
+    # The connection that the object-storage paths below use; it contains no secret.
     AIRFLOW_CONN_AWS_DEFAULT = jsonencode({
       conn_type = "aws"
       extra     = { role_arn = local.role_arn, region_name = var.region }
     })
     AIRFLOW__CORE__XCOM_BACKEND                      = "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend"
     AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH      = "s3://aws_default@${var.xcom_bucket}/xcom"
-    AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD = "65536" # bytes; smaller values stay in Airflow's database
+    AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD = "65536" # bytes; smaller values stay in the Airflow database
     AIRFLOW__LOGGING__LOGGING_LEVEL                  = var.log_level
     AIRLOCK_REPORT_ROOT                              = "s3://aws_default@${var.report_bucket}/reports"
     AIRLOCK_QUALITY_DAYS_KEPT                        = tostring(var.report_days)
@@ -41,7 +41,7 @@ resource "astro_deployment" "this" {
   workspace_id   = astro_workspace.this.id
   contact_emails = var.contact_emails
 
-  # The runtime of the Dockerfile, to begin with; later ones come with the image that is deployed.
+  # Only the first runtime, the one in the Dockerfile. Later ones come with the image that is deployed.
   original_astro_runtime_version = var.runtime_version
 
   type           = var.deployment_type
@@ -73,7 +73,7 @@ resource "astro_deployment" "this" {
   scaling_spec = var.hibernation == null ? null : {
     hibernation_spec = {
       schedules = [{
-        description       = "asleep when nobody works"
+        description       = "asleep outside working hours"
         hibernate_at_cron = var.hibernation.sleep_cron
         wake_at_cron      = var.hibernation.wake_cron
         is_enabled        = true
@@ -86,11 +86,11 @@ resource "astro_deployment" "this" {
   ]
 
   lifecycle {
-    ignore_changes = [original_astro_runtime_version] # only what it began with; the provider refuses to change it
+    ignore_changes = [original_astro_runtime_version] # the provider refuses to change the first runtime
 
     postcondition {
       condition     = var.deployment_type != "STANDARD" || length(self.external_ips) > 0
-      error_message = "The Astro deployment ${var.name} has no external addresses, so nothing could be let through to the database: apply again in some minutes, when it is up. If it stays so, ask Astronomer, or use a DEDICATED cluster."
+      error_message = "The Astro deployment ${var.name} has no external addresses yet, so no address can be allowed to reach the database. Apply again in a few minutes, when the deployment is running. If this error stays, ask Astronomer, or use a DEDICATED cluster."
     }
   }
 }
@@ -142,7 +142,7 @@ resource "astro_alerts" "this" {
   )
 }
 
-# What Airflow may do in AWS: read its secrets, read and write its two buckets.
+# What Airflow may do in AWS: read its secrets, and read and write its two buckets.
 data "aws_iam_policy_document" "trust" {
   statement {
     actions = ["sts:AssumeRole"]

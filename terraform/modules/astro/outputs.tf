@@ -1,19 +1,19 @@
 output "workspace_id" {
-  description = "Where the Astro CLI looks for the deployment."
+  description = "The Astro workspace of the deployment, for the Astro CLI."
   value       = astro_workspace.this.id
 }
 
 output "deployment_id" {
-  description = "What the Astro CLI and the workflows deploy to."
+  description = "The Astro deployment that the Astro CLI and the workflows deploy to."
   value       = astro_deployment.this.id
 }
 
 output "deployment_url" {
-  description = "Airflow's UI."
+  description = "Address of the Airflow UI."
   value       = "https://${trimprefix(astro_deployment.this.webserver_url, "https://")}"
 }
 
 output "external_cidrs" {
-  description = "The addresses that the deployment comes from, as ranges."
+  description = "Address ranges that the deployment connects from."
   value       = [for ip in sort(astro_deployment.this.external_ips) : strcontains(ip, "/") ? ip : "${ip}/32"]
 }

@@ -1,15 +1,15 @@
 variable "name" {
-  description = "Name of workspace and deployment, and prefix of the role, such as airlock-dev."
+  description = "Name of the workspace and the deployment, and prefix of the role, such as airlock-dev."
   type        = string
 }
 
 variable "region" {
-  description = "The AWS region of secrets and buckets, and of a STANDARD deployment."
+  description = "The AWS region of the secrets and buckets, and of a STANDARD deployment."
   type        = string
 }
 
 variable "deployment_type" {
-  description = "STANDARD: Astronomer's shared clusters, over the internet. DEDICATED: a cluster of your own, over a VPC peering."
+  description = "STANDARD: shared clusters of Astronomer, over the internet. DEDICATED: a cluster of your own, over a VPC peering."
   type        = string
 
   validation {
@@ -19,28 +19,28 @@ variable "deployment_type" {
 }
 
 variable "cluster_id" {
-  description = "The dedicated cluster; null for STANDARD."
+  description = "The id of the dedicated cluster; null for STANDARD."
   type        = string
   default     = null
 
   validation {
     condition     = (var.cluster_id != null) == (var.deployment_type == "DEDICATED")
-    error_message = "A DEDICATED deployment needs its cluster_id, and a STANDARD one has none: set cluster_id, or deployment_type, accordingly."
+    error_message = "A DEDICATED deployment needs its cluster_id, and a STANDARD one must not have it: change cluster_id or deployment_type."
   }
 
   validation {
     condition     = var.cluster_id == null || can(regex("^c[a-z0-9]{24}$", var.cluster_id))
-    error_message = "cluster_id must be the id that Astro shows with the cluster: c and 24 lower-case letters and digits."
+    error_message = "cluster_id must be the id that Astro shows for the cluster: c and 24 lower-case letters and digits."
   }
 }
 
 variable "runtime_version" {
-  description = "Astro Runtime that the deployment begins with, such as 3.3-8: the one of the Dockerfile."
+  description = "First Astro Runtime of the deployment, such as 3.3-8: the one in the Dockerfile."
   type        = string
 }
 
 variable "high_availability" {
-  description = "Whether scheduler and web server run twice."
+  description = "Whether the scheduler and the web server run twice."
   type        = bool
 }
 
@@ -51,7 +51,7 @@ variable "scheduler_size" {
 }
 
 variable "worker" {
-  description = "The machine that tasks run on, how many of it, and how many tasks each."
+  description = "Machine type of the workers, how many there are, and how many tasks each one runs."
   type = object({
     machine     = string
     min_count   = number
@@ -61,7 +61,7 @@ variable "worker" {
 }
 
 variable "hibernation" {
-  description = "When a development deployment sleeps and wakes (cron, UTC); null: never. Astro calls it development mode."
+  description = "When a development deployment sleeps and wakes (cron, UTC); null: never. Turns on development mode in Astro."
   type = object({
     sleep_cron = string
     wake_cron  = string
@@ -70,22 +70,22 @@ variable "hibernation" {
 
   validation {
     condition     = var.hibernation == null || !var.high_availability
-    error_message = "A deployment that hibernates cannot be highly available: set hibernation = null or high_availability = false."
+    error_message = "A deployment that hibernates cannot have high availability: set hibernation = null or high_availability = false."
   }
 }
 
 variable "contact_emails" {
-  description = "Who is told about the deployment, and of failed and late DAGs."
+  description = "Who is notified about the deployment and about failed and late DAGs."
   type        = set(string)
 
   validation {
     condition     = length(var.contact_emails) > 0 && alltrue([for email in var.contact_emails : can(regex("^[^@\\s,;<>]+@[^@\\s,;<>.]+(\\.[^@\\s,;<>.]+)+$", email))])
-    error_message = "contact_emails must be at least one address such as data-team@example.com, not: ${join(", ", var.contact_emails)}."
+    error_message = "contact_emails must contain at least one address, and only addresses such as data-team@example.com, not: ${join(", ", var.contact_emails)}."
   }
 }
 
 variable "deadlines" {
-  description = "By DAG: until when (HH:MM, UTC) and on which days a run has to have succeeded, or an alert says so."
+  description = "Per DAG: the time (HH:MM, UTC) and the days by which a run must have succeeded. An alert reports a late run."
   type = map(object({
     utc  = string
     days = set(string)
@@ -105,57 +105,57 @@ variable "deadlines" {
 }
 
 variable "log_level" {
-  description = "Airflow's log level."
+  description = "Log level of Airflow."
   type        = string
   default     = "INFO"
 }
 
 variable "connections_prefix" {
-  description = "Under which the secrets backend finds connections."
+  description = "Prefix under which the secrets backend finds connections."
   type        = string
 }
 
 variable "variables_prefix" {
-  description = "Under which the secrets backend finds variables."
+  description = "Prefix under which the secrets backend finds variables."
   type        = string
 }
 
 variable "secret_arns" {
-  description = "What the deployment may read of Secrets Manager."
+  description = "ARN patterns of the secrets that the deployment may read."
   type        = list(string)
 }
 
 variable "secrets_key_arn" {
-  description = "The key of those secrets."
+  description = "ARN of the KMS key of those secrets."
   type        = string
 }
 
 variable "report_bucket" {
-  description = "Bucket of reports."
+  description = "Name of the bucket of reports."
   type        = string
 }
 
 variable "report_days" {
-  description = "How many days results of the gates are kept: in the warehouse as long as in the bucket."
+  description = "Number of days that validation results are kept, in the warehouse and in the bucket."
   type        = number
 }
 
 variable "xcom_bucket" {
-  description = "Bucket of values between tasks."
+  description = "Name of the bucket of values between tasks (XCom)."
   type        = string
 }
 
 variable "bucket_arns" {
-  description = "Both buckets."
+  description = "ARNs of both buckets."
   type        = list(string)
 }
 
 variable "storage_key_arn" {
-  description = "The key of both buckets."
+  description = "ARN of the KMS key of both buckets."
   type        = string
 }
 
 variable "permissions_boundary_arn" {
-  description = "What the role of Airflow can be given at most."
+  description = "ARN of the permissions boundary of the Airflow role: the most that it can be granted."
   type        = string
 }

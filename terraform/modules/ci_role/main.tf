@@ -1,5 +1,5 @@
-# Three roles for the workflows, without a key anywhere: GitHub vouches for the repository and for the environment
-# that a job runs in, and each role trusts one environment.
+# Three roles for the workflows, without any stored key. GitHub signs a token that names the repository and the
+# environment of a job, and each role trusts one environment.
 data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
@@ -10,19 +10,19 @@ locals {
 
   rotation_arn = "arn:${local.partition}:ssm:${var.region}:${local.account}:parameter/${var.name}/rotation*"
 
-  # As terraform/bootstrap names them.
+  # The name that terraform/bootstrap gives the bucket.
   state_bucket_arn = "arn:${local.partition}:s3:::airlock-state-${local.account}"
 
   roles = {
-    # A pull request's plan compares code and state only: it looks at no resource and no secret.
+    # The plan of a pull request compares the code with the state only. It reads no resource and no secret.
     plan = {
-      description = "Plans ${var.name} for pull requests: reads its state, and no resource or secret"
+      description = "Plans ${var.name} for pull requests: reads its state, but no resource and no secret"
       environment = "${var.environment}-plan"
       policies    = [data.aws_iam_policy_document.state_read.json]
     }
-    # The nightly comparison with what is there; Terraform's refresh reads the secrets' values, too.
+    # The nightly comparison with the real resources. Terraform's refresh also reads the values of the secrets.
     drift = {
-      description = "Compares ${var.name} with its code: reads everything of it, writes nothing"
+      description = "Compares ${var.name} with its code: reads everything, writes nothing"
       environment = "${var.environment}-drift"
       policies    = [data.aws_iam_policy_document.state_read.json, data.aws_iam_policy_document.read.json]
     }
@@ -40,7 +40,7 @@ locals {
 }
 
 data "aws_iam_policy_document" "trust" {
-  # checkov:skip=CKV_AWS_358: bound to one repository and one environment of it, by variables that checkov does not follow
+  # checkov:skip=CKV_AWS_358: limited to one repository and one environment, by variables that checkov does not resolve
   for_each = local.roles
 
   statement {
@@ -71,7 +71,7 @@ resource "aws_iam_role" "this" {
   name                 = "${var.name}-${each.key}"
   description          = each.value.description
   assume_role_policy   = data.aws_iam_policy_document.trust[each.key].json
-  max_session_duration = 7200 # seconds; making a multi-AZ database takes up to an hour
+  max_session_duration = 7200 # seconds; creating a multi-AZ database takes up to an hour
 }
 
 data "aws_iam_policy_document" "role" {

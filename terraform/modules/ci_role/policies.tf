@@ -1,4 +1,4 @@
-# What each role may do; main.tf says which role has which.
+# The policies. main.tf lists which role has which policies.
 data "aws_iam_policy_document" "state_read" {
   statement {
     sid       = "FindState"
@@ -30,7 +30,7 @@ data "aws_iam_policy_document" "state_read" {
     resources = [local.rotation_arn]
   }
 
-  # A plan opens the ephemeral resources: a random password that goes nowhere, and the secret that holds nothing.
+  # A plan opens the ephemeral resources: a random password that is not used, and the placeholder secret.
   statement {
     sid       = "RandomPassword"
     actions   = ["secretsmanager:GetRandomPassword"]
@@ -80,8 +80,8 @@ data "aws_iam_policy_document" "state_write" {
 }
 
 data "aws_iam_policy_document" "read" {
-  # checkov:skip=CKV_AWS_108: reading the values of this environment's secrets is what Terraform's refresh does
-  # checkov:skip=CKV_AWS_356: these actions take no resource, or the resources' ids are AWS' own
+  # checkov:skip=CKV_AWS_108: Terraform's refresh reads the values of this environment's secrets
+  # checkov:skip=CKV_AWS_356: these actions accept no resource, or AWS chooses the ids of the resources
   statement {
     sid = "Describe"
     actions = [
@@ -162,10 +162,10 @@ data "aws_iam_policy_document" "read" {
 }
 
 data "aws_iam_policy_document" "write" {
-  # checkov:skip=CKV_AWS_108: it makes the secrets, so it may read them
-  # checkov:skip=CKV_AWS_109: it makes keys; the one role that it may write cannot get more than its boundary
-  # checkov:skip=CKV_AWS_111: networks and keys have no name before they are made
-  # checkov:skip=CKV_AWS_356: networks and keys have no name before they are made
+  # checkov:skip=CKV_AWS_108: this role creates the secrets, so it may read them
+  # checkov:skip=CKV_AWS_109: this role creates keys; the one role that it may write has a permissions boundary
+  # checkov:skip=CKV_AWS_111: networks and keys have no name before they exist
+  # checkov:skip=CKV_AWS_356: networks and keys have no name before they exist
   statement {
     sid       = "NetworkAndKeys"
     actions   = ["ec2:*", "kms:*"]
@@ -193,8 +193,8 @@ data "aws_iam_policy_document" "write" {
     ]
   }
 
-  # The one role that it may write, and only within the boundary, which it may not: so it gives nobody, and not itself,
-  # more than it has. The workflows' own roles are changed by a person.
+  # The only role that a deploy may write, and only with its permissions boundary, which a deploy may not change. So a
+  # deploy cannot grant itself or anybody else more permissions. A person changes the roles of the workflows.
   statement {
     sid       = "AirflowsRole"
     actions   = ["iam:CreateRole", "iam:DeleteRolePolicy", "iam:PutRolePolicy"]
@@ -213,7 +213,7 @@ data "aws_iam_policy_document" "write" {
     resources = ["arn:${local.partition}:iam::${local.account}:role/${var.name}-airflow"]
   }
 
-  # RDS makes this role for itself in a new account.
+  # RDS creates this role for itself in a new account.
   statement {
     sid       = "RdsOwnRole"
     actions   = ["iam:CreateServiceLinkedRole"]
@@ -221,7 +221,7 @@ data "aws_iam_policy_document" "write" {
   }
 }
 
-# What Airflow's role can be given at most, whoever writes it.
+# The most that the Airflow role can be granted, whoever writes its policy.
 data "aws_iam_policy_document" "airflow_boundary" {
   statement {
     sid       = "Buckets"
@@ -244,6 +244,6 @@ data "aws_iam_policy_document" "airflow_boundary" {
 
 resource "aws_iam_policy" "airflow_boundary" {
   name        = "${var.name}-airflow-boundary"
-  description = "What the role of Airflow can be given at most"
+  description = "The most that the Airflow role can be granted"
   policy      = data.aws_iam_policy_document.airflow_boundary.json
 }

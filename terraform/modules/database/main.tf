@@ -1,6 +1,6 @@
 locals {
   port = 5432
-  # Fixed, so that the alarm on connections has a number to look at: far more than the DAGs open at once.
+  # Fixed, so that the alarm on connections has a number to compare with. It is far more than the DAGs open at once.
   max_connections = 100
 }
 
@@ -9,9 +9,9 @@ data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
 data "aws_iam_policy_document" "key" {
-  # checkov:skip=CKV_AWS_109: a key's policy names the key itself by "*"
-  # checkov:skip=CKV_AWS_111: a key's policy names the key itself by "*"
-  # checkov:skip=CKV_AWS_356: a key's policy names the key itself by "*"
+  # checkov:skip=CKV_AWS_109: in a key policy, "*" is the key itself
+  # checkov:skip=CKV_AWS_111: in a key policy, "*" is the key itself
+  # checkov:skip=CKV_AWS_356: in a key policy, "*" is the key itself
   statement {
     sid       = "Account"
     actions   = ["kms:*"]
@@ -23,7 +23,7 @@ data "aws_iam_policy_document" "key" {
     }
   }
 
-  # Logs and alarms are encrypted with this key, too, and come from services of AWS.
+  # AWS services write the logs and the alarms, which this key also encrypts.
   statement {
     sid       = "Logs"
     actions   = ["kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"]
@@ -83,7 +83,7 @@ resource "aws_security_group" "this" {
   description = "Who may reach the database"
   vpc_id      = var.vpc_id
 
-  # Inside the group, not rules of their own: one that somebody opened by hand is seen, and closed by the next apply.
+  # Inline, not separate rule resources: a plan then shows a rule that somebody added by hand, and an apply removes it.
   ingress = length(var.client_cidrs) == 0 ? [] : [{
     description      = "Postgres, from Airflow only"
     protocol         = "tcp"
@@ -101,12 +101,12 @@ resource "aws_security_group" "this" {
 resource "aws_db_parameter_group" "this" {
   name        = "${var.name}-postgres${var.engine_version}"
   family      = "postgres${var.engine_version}"
-  description = "What the warehouse ${var.name} needs"
+  description = "Settings of the warehouse ${var.name}"
 
   parameter {
     name         = "rds.force_ssl"
     value        = "1"
-    apply_method = "pending-reboot" # "immediate" is a difference in every plan
+    apply_method = "pending-reboot" # "immediate" would show a change in every plan
   }
 
   parameter {
@@ -117,7 +117,7 @@ resource "aws_db_parameter_group" "this" {
 
   parameter {
     name  = "log_statement"
-    value = "ddl" # migrations send password verifiers, never passwords
+    value = "ddl" # safe: migrations send password verifiers, never passwords
   }
 
   parameter {
@@ -130,7 +130,7 @@ resource "aws_db_parameter_group" "this" {
     value = "1"
   }
 
-  # A session that a killed worker left open holds the lock of its batch: it is ended after ten minutes.
+  # A killed worker can leave a session open that still locks its batch. Postgres ends it after ten minutes.
   parameter {
     name  = "idle_in_transaction_session_timeout"
     value = "600000" # milliseconds
@@ -141,9 +141,9 @@ resource "aws_db_parameter_group" "this" {
   }
 }
 
-# Made here, before RDS would: its own would be kept for ever, and would stay after a destroy.
+# Created here, because a log group that RDS creates keeps its logs for ever and remains after a destroy.
 resource "aws_cloudwatch_log_group" "this" {
-  # checkov:skip=CKV_AWS_338: a database's log is looked at for weeks; what changed is in the register and in Git
+  # checkov:skip=CKV_AWS_338: old database logs are not needed; the register and Git show what changed
   for_each = toset(["postgresql", "upgrade"])
 
   name              = "/aws/rds/instance/${var.name}/${each.key}"
@@ -151,7 +151,7 @@ resource "aws_cloudwatch_log_group" "this" {
   kms_key_id        = aws_kms_key.this.arn
 }
 
-# When the database was first planned: the name of its last snapshot must not be that of an earlier one's.
+# The time of the first plan. It makes the name of the final snapshot different from that of an earlier database.
 resource "terraform_data" "born" {
   input = plantimestamp()
 
@@ -161,11 +161,11 @@ resource "terraform_data" "born" {
 }
 
 resource "aws_db_instance" "this" {
-  # checkov:skip=CKV_AWS_17: public only for a STANDARD deployment, which has no other way; see the README
-  # checkov:skip=CKV_AWS_161: Airflow's Postgres connections log in with passwords, which are rotated
-  # checkov:skip=CKV_AWS_118: Performance Insights and the alarms cover one database; enhanced monitoring adds a bill
-  # checkov:skip=CKV_AWS_157: multi-AZ is a variable, and required of prod
-  # checkov:skip=CKV_AWS_293: deletion protection is a variable, and required of prod
+  # checkov:skip=CKV_AWS_17: public only for a STANDARD deployment, which cannot connect otherwise; see the README
+  # checkov:skip=CKV_AWS_161: the Postgres connections of Airflow log in with passwords, which can be rotated
+  # checkov:skip=CKV_AWS_118: Performance Insights and the alarms are enough for one database; this would add costs
+  # checkov:skip=CKV_AWS_157: multi-AZ is a variable, and required for prod
+  # checkov:skip=CKV_AWS_293: deletion protection is a variable, and required for prod
   identifier     = var.name
   engine         = "postgres"
   engine_version = var.engine_version
@@ -191,7 +191,7 @@ resource "aws_db_instance" "this" {
 
   parameter_group_name       = aws_db_parameter_group.this.name
   auto_minor_version_upgrade = true
-  apply_immediately          = true # what an apply says is what is: no change waits, and is told as drift, for a week
+  apply_immediately          = true # otherwise a change waits for the maintenance window and is reported as drift until then
 
   backup_retention_period   = var.backup_retention_days
   copy_tags_to_snapshot     = true
@@ -228,25 +228,25 @@ resource "aws_cloudwatch_metric_alarm" "this" {
     storage = {
       metric     = "FreeStorageSpace"
       comparison = "LessThanThreshold"
-      threshold  = 0.05 * var.storage_gb * pow(1024, 3) # bytes; RDS grows the storage at 10 % free
-      says       = "the storage is nearly full, and has not grown: raise max_storage_gb"
+      threshold  = 0.05 * var.storage_gb * pow(1024, 3) # bytes; RDS grows the storage when 10 % is free
+      advice     = "the storage is nearly full and has not grown: raise max_storage_gb"
     }
     cpu = {
       metric     = "CPUUtilization"
       comparison = "GreaterThanThreshold"
       threshold  = 80 # per cent
-      says       = "busy for 15 minutes: look at CloudWatch Database Insights, or raise instance_class"
+      advice     = "high CPU load for 15 minutes: see CloudWatch Database Insights, or raise instance_class"
     }
     connections = {
       metric     = "DatabaseConnections"
       comparison = "GreaterThanThreshold"
       threshold  = 0.8 * local.max_connections
-      says       = "80 % of the connections are taken: who holds them is in pg_stat_activity"
+      advice     = "80 % of the connections are in use: pg_stat_activity shows by whom"
     }
   }
 
   alarm_name          = "${var.name}-database-${each.key}"
-  alarm_description   = "Database ${var.name}: ${each.value.says}"
+  alarm_description   = "Database ${var.name}: ${each.value.advice}"
   namespace           = "AWS/RDS"
   metric_name         = each.value.metric
   dimensions          = { DBInstanceIdentifier = aws_db_instance.this.identifier }

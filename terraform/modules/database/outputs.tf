@@ -4,7 +4,7 @@ output "address" {
 }
 
 output "endpoint" {
-  description = "Host name and port."
+  description = "Host name and port of the database."
   value       = aws_db_instance.this.endpoint
 }
 

@@ -1,81 +1,81 @@
 variable "name" {
-  description = "Name of the instance, and prefix of what belongs to it, such as airlock-dev."
+  description = "Name of the instance, and prefix of its other resources, such as airlock-dev."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z]([a-z0-9-]{0,40}[a-z0-9])?$", var.name)) && !strcontains(var.name, "--")
-    error_message = "name is \"${var.name}\": RDS takes lower-case letters, digits and single hyphens, beginning with a letter, such as airlock-dev."
+    error_message = "name is \"${var.name}\": RDS accepts lower-case letters, digits and single hyphens, starting with a letter, such as airlock-dev."
   }
 }
 
 variable "environment" {
-  description = "dev or prod: what prod must have is decided in this module."
+  description = "dev or prod. This module enforces what prod must have."
   type        = string
 
   validation {
     condition     = contains(["dev", "prod"], var.environment)
-    error_message = "environment is \"${var.environment}\": write dev or prod. (A further environment is a new folder, and its name in this list.)"
+    error_message = "environment is \"${var.environment}\": write dev or prod. (To add an environment, add its folder, and its name to this list.)"
   }
 }
 
 variable "engine_version" {
-  description = "Major version of Postgres: the one that make demo runs. RDS keeps the minor version up to date."
+  description = "Major version of Postgres, the same as in make demo. RDS keeps the minor version up to date."
   type        = string
   default     = "18"
 }
 
 variable "instance_class" {
-  description = "Size of the machine, such as db.t4g.small."
+  description = "Instance class, such as db.t4g.small."
   type        = string
 
   validation {
     condition     = can(regex("^db\\.[a-z0-9]+\\.[a-z0-9]+$", var.instance_class))
-    error_message = "instance_class is \"${var.instance_class}\": write a class of RDS, such as db.t4g.small."
+    error_message = "instance_class is \"${var.instance_class}\": write an instance class of RDS, such as db.t4g.small."
   }
 }
 
 variable "storage_gb" {
-  description = "Storage to begin with, in GB (gp3: at least 20)."
+  description = "Initial storage in GB (gp3: at least 20)."
   type        = number
 
   validation {
     condition     = var.storage_gb >= 20 && floor(var.storage_gb) == var.storage_gb
-    error_message = "storage_gb is ${var.storage_gb}: RDS gives gp3 storage from 20 GB on, in whole GB."
+    error_message = "storage_gb is ${var.storage_gb}: gp3 storage of RDS has at least 20 GB, in whole GB."
   }
 }
 
 variable "max_storage_gb" {
-  description = "How far RDS may let the storage grow by itself, in GB."
+  description = "Limit in GB up to which RDS may grow the storage by itself."
   type        = number
 
   validation {
     condition     = var.max_storage_gb >= var.storage_gb * 1.26 && var.max_storage_gb <= 65536 && floor(var.max_storage_gb) == var.max_storage_gb
-    error_message = "max_storage_gb is ${var.max_storage_gb}: RDS wants a limit at least 26 % above storage_gb (${var.storage_gb}), and up to 65536."
+    error_message = "max_storage_gb is ${var.max_storage_gb}: RDS needs a limit at least 26 % above storage_gb (${var.storage_gb}), and at most 65536."
   }
 }
 
 variable "multi_az" {
-  description = "A standby in a second zone."
+  description = "Whether there is a standby in a second availability zone."
   type        = bool
 
   validation {
     condition     = var.multi_az || var.environment != "prod"
-    error_message = "prod needs multi_az = true: without a standby it is down while its zone is, and while RDS patches it."
+    error_message = "prod needs multi_az = true: without a standby it is down when its zone is down, and while RDS patches it."
   }
 }
 
 variable "backup_retention_days" {
-  description = "How many days automated backups are kept, 1 to 35."
+  description = "Number of days that automated backups are kept, 1 to 35."
   type        = number
 
   validation {
     condition     = var.backup_retention_days >= 1 && var.backup_retention_days <= 35
-    error_message = "backup_retention_days is ${var.backup_retention_days}: RDS keeps 1 to 35 days."
+    error_message = "backup_retention_days is ${var.backup_retention_days}: RDS accepts 1 to 35."
   }
 
   validation {
     condition     = var.backup_retention_days >= 7 || var.environment != "prod"
-    error_message = "backup_retention_days is ${var.backup_retention_days}: prod keeps at least 7, so that what broke on a weekend can be restored on Monday."
+    error_message = "backup_retention_days is ${var.backup_retention_days}: prod keeps at least 7, so that damage from a weekend can be restored on Monday."
   }
 }
 
@@ -85,23 +85,23 @@ variable "deletion_protection" {
 
   validation {
     condition     = var.deletion_protection || var.environment != "prod" || var.unprotect == var.name
-    error_message = "prod needs deletion_protection = true. To take it away on purpose, before a destroy, name the database in unprotect_database, too: \"${var.name}\"."
+    error_message = "prod needs deletion_protection = true. To remove the protection before a destroy, also set unprotect_database to the name of the database: \"${var.name}\"."
   }
 }
 
 variable "unprotect" {
-  description = "The name of a prod database that is to lose its protection: said twice, so that it is meant."
+  description = "Name of a prod database that may lose its protection: a second confirmation."
   type        = string
   default     = null
 }
 
 variable "vpc_id" {
-  description = "The network."
+  description = "Id of the VPC."
   type        = string
 }
 
 variable "subnet_ids" {
-  description = "Subnets in at least two zones."
+  description = "Ids of subnets in at least two availability zones."
   type        = list(string)
 }
 
@@ -111,39 +111,39 @@ variable "publicly_accessible" {
 }
 
 variable "client_cidrs" {
-  description = "Who may connect: the addresses of Airflow; empty while there is none."
+  description = "Address ranges that may connect: those of Airflow; empty while there are none."
   type        = list(string)
 
   validation {
     condition     = alltrue([for cidr in var.client_cidrs : can(cidrhost(cidr, 0)) && try(tonumber(split("/", cidr)[1]) >= 12, false)])
-    error_message = "client_cidrs may not open the database to everybody (0.0.0.0/0), nor to more than a /12: name Airflow's own addresses, such as 192.0.2.10/32."
+    error_message = "client_cidrs must not open the database to everybody (0.0.0.0/0) or to a range larger than /12: write the addresses of Airflow, such as 192.0.2.10/32."
   }
 }
 
 variable "database_name" {
-  description = "The database that is made."
+  description = "Name of the database to create."
   type        = string
 }
 
 variable "admin" {
-  description = "The master user: migrations log in as it."
+  description = "Master user, which migrations log in as."
   type        = string
 }
 
 variable "admin_password" {
-  description = "Its password: never in state or plan."
+  description = "Password of the master user; never in a state or plan."
   type        = string
   sensitive   = true
   ephemeral   = true
 }
 
 variable "password_version" {
-  description = "Changes whenever the password does: that is how Terraform knows that it has to be set."
+  description = "A number that changes with the password, so that Terraform sets the new password."
   type        = number
 }
 
 variable "alarm_emails" {
-  description = "Who is told by the alarms; each address has to confirm once."
+  description = "Who is notified by the alarms; each address has to confirm once."
   type        = set(string)
 
   validation {

@@ -1,12 +1,12 @@
-# A network for one database: nothing else runs in it.
+# A network for the database only.
 locals {
-  # An eighth of the range for each zone, by its letter: adding, leaving out or reordering zones moves no other subnet.
+  # Each zone gets one eighth of the range, by its letter, so a change of the list of zones moves no other subnet.
   subnets = { for zone in var.availability_zones : zone => cidrsubnet(var.cidr, 3, index(local.letters, substr(zone, -1, 1))) }
   letters = ["a", "b", "c", "d", "e", "f", "g", "h"]
 }
 
 resource "aws_vpc" "this" {
-  # checkov:skip=CKV2_AWS_11: the database's own log says who connected; flow logs of a network with one inhabitant add a bill
+  # checkov:skip=CKV2_AWS_11: the database log shows who connected; flow logs for one database would only add costs
   cidr_block           = var.cidr
   enable_dns_support   = true
   enable_dns_hostnames = true
@@ -14,7 +14,7 @@ resource "aws_vpc" "this" {
   tags = { Name = var.name }
 }
 
-# The group that AWS makes with every network, emptied: what forgets to name a group reaches nothing.
+# The default group of the VPC, without rules: a resource that names no group can reach nothing.
 resource "aws_default_security_group" "this" {
   vpc_id = aws_vpc.this.id
 
@@ -44,7 +44,7 @@ resource "aws_route_table_association" "this" {
   route_table_id = aws_route_table.this.id
 }
 
-# A STANDARD deployment runs in Astronomer's shared clusters and comes over the internet.
+# A STANDARD deployment runs in shared clusters of Astronomer and connects over the internet.
 resource "aws_internet_gateway" "this" {
   count = var.internet_access ? 1 : 0
 
@@ -52,7 +52,7 @@ resource "aws_internet_gateway" "this" {
 
   tags = { Name = var.name }
 
-  # Taken away last: it cannot be while the database still has its public address.
+  # Removed last: AWS refuses while the database still has its public address.
   lifecycle {
     create_before_destroy = true
   }
@@ -70,7 +70,7 @@ resource "aws_route" "internet" {
   }
 }
 
-# A DEDICATED cluster comes through a peering that Astronomer opens: here it is accepted, and the way back is made.
+# A DEDICATED cluster connects over a VPC peering. Astronomer opens it; this accepts it and adds the route back.
 resource "aws_vpc_peering_connection_accepter" "astro" {
   count = var.peering == null ? 0 : 1
 

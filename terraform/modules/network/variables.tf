@@ -1,10 +1,10 @@
 variable "name" {
-  description = "Prefix of every name, such as airlock-dev."
+  description = "Prefix of all names, such as airlock-dev."
   type        = string
 }
 
 variable "cidr" {
-  description = "Private address range of the network, cut into eight: one subnet a zone, by its letter."
+  description = "Private address range of the network. Each zone gets one eighth as its subnet, by its letter."
   type        = string
 
   validation {
@@ -12,12 +12,12 @@ variable "cidr" {
       can(regex("^(10\\.|172\\.(1[6-9]|2[0-9]|3[01])\\.|192\\.168\\.)[0-9.]+/(1[6-9]|2[0-5])$", var.cidr)) &&
       try(cidrsubnet(var.cidr, 0, 0) == var.cidr, false)
     )
-    error_message = "cidr is \"${var.cidr}\": its subnets would not fit. Give a private IPv4 range of /16 to /25 by its first address, such as 10.42.0.0/20."
+    error_message = "cidr is \"${var.cidr}\": its subnets would not fit. Write a private IPv4 range of /16 to /25 with its first address, such as 10.42.0.0/20."
   }
 }
 
 variable "availability_zones" {
-  description = "Two or more zones of the region, by name; RDS wants a subnet in at least two."
+  description = "Names of two or more availability zones of the region. RDS needs subnets in at least two."
   type        = list(string)
 
   validation {
@@ -30,12 +30,12 @@ variable "availability_zones" {
 }
 
 variable "internet_access" {
-  description = "Whether the network has a way to and from the internet: only for a STANDARD deployment."
+  description = "Whether the network is connected to the internet: only for a STANDARD deployment."
   type        = bool
 }
 
 variable "peering" {
-  description = "Astronomer's half of the peering: its id and the cluster's address range; null until there is one."
+  description = "The VPC peering that Astronomer opened: its id and the address range of the cluster; null until there is one."
   type = object({
     connection_id = string
     astro_cidr    = string
@@ -55,13 +55,13 @@ variable "peering" {
     error_message = "peering.astro_cidr must be the address range of the Astro cluster, /12 to /28, such as 172.20.0.0/19."
   }
 
-  # Two ranges overlap when they are the same, cut to the shorter of their prefixes.
+  # Two ranges overlap when they are equal after both are cut to the shorter of the two prefixes.
   validation {
     condition = var.peering == null || try(
       cidrsubnet("${cidrhost(var.cidr, 0)}/${min(split("/", var.cidr)[1], split("/", var.peering.astro_cidr)[1])}", 0, 0) !=
       cidrsubnet("${cidrhost(var.peering.astro_cidr, 0)}/${min(split("/", var.cidr)[1], split("/", var.peering.astro_cidr)[1])}", 0, 0),
-      true # a range that is none has its own message
+      true # a malformed range has its own message
     )
-    error_message = "peering.astro_cidr overlaps cidr, and AWS cannot peer networks that do: choose another cidr."
+    error_message = "peering.astro_cidr overlaps cidr. AWS cannot peer networks that overlap: choose another cidr."
   }
 }

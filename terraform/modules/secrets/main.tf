@@ -1,6 +1,7 @@
-# Passwords are made here, once a rotation, and never reach a plan or the state: ephemeral resources and write-only
-# arguments. They are first written to the secret `passwords`, then read back from there for the database, then for the
-# connections; that all of it was done is noted last. An apply that finds no such note begins the rotation anew.
+# Passwords are generated here, once per rotation. They never reach a plan or the state, because only ephemeral
+# resources and write-only arguments hold them. The order is: write them to the secret `passwords`, read them back for
+# the database, then for the connections, and record at the end that the rotation is complete. An apply that does not
+# find this record starts the rotation again.
 locals {
   users = {
     admin  = var.admin
@@ -8,20 +9,18 @@ locals {
     reader = "airlock_reader"
   }
 
-  # Airflow's connections, by whom they log in as.
-  connections = {
-    postgres_admin_conn             = "admin"
-    postgres_market_conn            = "app"
-    postgres_daily_operational_conn = "app"
-    postgres_reader_conn            = "reader"
-  }
+  # The user that each Airflow connection logs in as.
+  connections = merge(
+    { for connection in var.app_connections : connection => "app" },
+    { postgres_admin_conn = "admin", postgres_reader_conn = "reader" },
+  )
 
-  # Where the Astro image has the certificates that know RDS.
+  # Path in the Astro image of the root certificates that sign the certificates of RDS.
   root_certificates = "/usr/local/airflow/include/warehouse/rds-ca.crt"
 }
 
 resource "aws_kms_key" "this" {
-  # checkov:skip=CKV2_AWS_64: the policy that AWS gives a key: whom the account's IAM allows
+  # checkov:skip=CKV2_AWS_64: the default key policy is enough: IAM of the account decides who may use the key
   description             = "Secrets of ${var.name}"
   enable_key_rotation     = true
   deletion_window_in_days = 30
@@ -32,7 +31,7 @@ resource "aws_kms_alias" "this" {
   target_key_id = aws_kms_key.this.key_id
 }
 
-# Asked of AWS and not of the state, which takes an update of the database that failed for done. Empty before the first.
+# Read from AWS, because the state records an update of the database as done even when it failed. Empty at first.
 data "aws_ssm_parameters_by_path" "done" {
   path = "/${var.name}/rotation"
 }
@@ -50,14 +49,14 @@ ephemeral "aws_secretsmanager_random_password" "new" {
 }
 
 resource "aws_secretsmanager_secret" "passwords" {
-  # checkov:skip=CKV2_AWS_57: rotated by raising passwords_version: the roles' passwords are set by a DAG, not by a Lambda
+  # checkov:skip=CKV2_AWS_57: rotated by raising passwords_version: a DAG sets the roles' passwords, not a Lambda
   name                    = "${var.name}/passwords"
-  description             = "Passwords of the warehouse's roles, as JSON; written by Terraform only"
+  description             = "Passwords of the warehouse roles as JSON; written by Terraform only"
   kms_key_id              = aws_kms_key.this.arn
   recovery_window_in_days = var.recovery_days
 }
 
-# A new version replaces the old one in Terraform only: in Secrets Manager the old one is current until the new one is.
+# Terraform replaces this resource, but Secrets Manager keeps the old version current until the new one is written.
 resource "aws_secretsmanager_secret_version" "passwords" {
   secret_id = aws_secretsmanager_secret.passwords.id
   secret_string_wo = jsonencode({
@@ -66,11 +65,11 @@ resource "aws_secretsmanager_secret_version" "passwords" {
   secret_string_wo_version = local.rotation
 }
 
-# What a plan opens in place of the passwords: who plans need not be allowed to read them.
+# A plan reads this secret instead of the passwords, so that the role that plans needs no permission to read passwords.
 resource "aws_secretsmanager_secret" "placeholder" {
-  # checkov:skip=CKV2_AWS_57: it holds nothing
+  # checkov:skip=CKV2_AWS_57: it contains no secret value
   name                    = "${var.name}/placeholder"
-  description             = "Holds nothing: a plan reads it where an apply reads the passwords"
+  description             = "Contains no secret value: a plan reads it where an apply reads the passwords"
   kms_key_id              = aws_kms_key.this.arn
   recovery_window_in_days = var.recovery_days
 }
@@ -80,19 +79,19 @@ resource "aws_secretsmanager_secret_version" "placeholder" {
   secret_string = jsonencode({ for role in keys(local.users) : role => "not a password" })
 }
 
-# Read back: every plan and apply makes new passwords, and all that follows must have the ones that were written.
+# Read back from the secret: every plan and apply generates new passwords, but only those in the secret are in use.
 ephemeral "aws_secretsmanager_secret_version" "passwords" {
   secret_id = terraform.applying ? aws_secretsmanager_secret_version.passwords.arn : aws_secretsmanager_secret_version.placeholder.arn
 }
 
 locals {
   passwords = jsondecode(ephemeral.aws_secretsmanager_secret_version.passwords.secret_string)
-  # Another number whenever the passwords were written anew, for whatever reason: then all that follows is, too.
+  # A different number each time the passwords are written. Everything that depends on them is then written again.
   passwords_written = parseint(substr(md5(aws_secretsmanager_secret_version.passwords.version_id), 0, 7), 16)
 }
 
 resource "aws_secretsmanager_secret" "connection" {
-  # checkov:skip=CKV2_AWS_57: rotated by raising passwords_version: the roles' passwords are set by a DAG, not by a Lambda
+  # checkov:skip=CKV2_AWS_57: rotated by raising passwords_version: a DAG sets the roles' passwords, not a Lambda
   for_each = local.connections
 
   name                    = "${var.name}/connections/${each.key}"
@@ -114,28 +113,29 @@ resource "aws_secretsmanager_secret_version" "connection" {
     password  = local.passwords[each.value]
     extra     = { sslmode = "verify-full", sslrootcert = local.root_certificates }
   })
-  # What is in it is compared with nothing, so whatever it is made of has to show here.
+  # Terraform cannot compare the content, so the version has to change with every value that the content is made of.
   secret_string_wo_version = parseint(substr(md5(jsonencode([
     local.passwords_written, var.database_address, var.database_port, var.database_name, local.users, local.root_certificates,
   ])), 0, 7), 16)
 }
 
 resource "aws_ssm_parameter" "done" {
-  # checkov:skip=CKV2_AWS_34: it holds two numbers, and no secret
-  # checkov:skip=CKV_AWS_337: it holds two numbers, and no secret
+  # checkov:skip=CKV2_AWS_34: it contains two numbers and no secret
+  # checkov:skip=CKV_AWS_337: it contains two numbers and no secret
   name        = "/${var.name}/rotation/done"
-  description = "The last rotation of passwords that reached its end"
+  description = "The last password rotation that was completed"
   type        = "String"
   value       = jsonencode({ version = var.passwords_version, begun = local.rotation })
 
-  # The connections, and so the database, whose address is in them.
+  # The connections depend on the database, because they contain its address.
   depends_on = [aws_secretsmanager_secret_version.connection]
 }
 
+# The API key of the dataset market: remove this resource by hand if you removed that dataset.
 resource "aws_secretsmanager_secret" "polygon_api_key" {
-  # checkov:skip=CKV2_AWS_57: the key is made at the market API; a new one is put here by hand
+  # checkov:skip=CKV2_AWS_57: the market API issues the key; a person stores a new one here
   name                    = "${var.name}/variables/POLYGON_API_KEY"
-  description             = "Airflow variable POLYGON_API_KEY: the value is put here by hand"
+  description             = "Airflow variable POLYGON_API_KEY; a person stores the value"
   kms_key_id              = aws_kms_key.this.arn
   recovery_window_in_days = var.recovery_days
 }

@@ -1,27 +1,27 @@
 output "admin_password" {
-  description = "The database's admin password, as it lies in the secret."
+  description = "The admin password of the database, as stored in the secret."
   value       = local.passwords.admin
   sensitive   = true
   ephemeral   = true
 }
 
 output "passwords_written" {
-  description = "Another number whenever the passwords were written anew."
+  description = "A different number each time the passwords are written."
   value       = local.passwords_written
 }
 
 output "connections_prefix" {
-  description = "Under which Airflow's secrets backend finds connections."
+  description = "Prefix under which the secrets backend of Airflow finds connections."
   value       = "${var.name}/connections"
 }
 
 output "variables_prefix" {
-  description = "Under which Airflow's secrets backend finds variables."
+  description = "Prefix under which the secrets backend of Airflow finds variables."
   value       = "${var.name}/variables"
 }
 
 output "secret_arns" {
-  description = "What Airflow may read: connections and variables, those too that are added by hand under these names."
+  description = "ARN patterns of the secrets that Airflow may read: all connections and variables, including those added by hand."
   value = [
     for kind in ["connections", "variables"] :
     replace(aws_secretsmanager_secret.passwords.arn, "/:${var.name}/passwords-.*$/", ":${var.name}/${kind}/*")
@@ -29,6 +29,6 @@ output "secret_arns" {
 }
 
 output "key_arn" {
-  description = "The key that the secrets are encrypted with."
+  description = "ARN of the KMS key that encrypts the secrets."
   value       = aws_kms_key.this.arn
 }

@@ -4,21 +4,21 @@ locals {
   buckets = merge(
     {
       reports = {
-        versioned = true # a page that was overwritten by mistake can be got back
+        versioned = true # a page that was overwritten by mistake can be restored
         days      = var.report_days
         algorithm = "aws:kms"
       }
       xcom = {
-        versioned = false # values between tasks: of no use once the run is over
+        versioned = false # values between tasks are not needed after the run
         days      = var.xcom_days
         algorithm = "aws:kms"
       }
     },
     var.access_logged ? {
       access-logs = {
-        versioned = false # S3 writes a log once and nobody changes it
+        versioned = false # S3 writes each log once, and nothing changes it
         days      = 365
-        algorithm = "AES256" # S3 delivers its logs to buckets with its own key only
+        algorithm = "AES256" # S3 delivers logs only to buckets that use its own key
       }
     } : {}
   )
@@ -26,7 +26,7 @@ locals {
 }
 
 resource "aws_kms_key" "this" {
-  # checkov:skip=CKV2_AWS_64: the policy that AWS gives a key: whom the account's IAM allows
+  # checkov:skip=CKV2_AWS_64: the default key policy is enough: IAM of the account decides who may use the key
   description             = "Reports and XCom values of ${var.name}"
   enable_key_rotation     = true
   deletion_window_in_days = 30
@@ -38,16 +38,16 @@ resource "aws_kms_alias" "this" {
 }
 
 resource "aws_s3_bucket" "this" {
-  # checkov:skip=CKV2_AWS_6: made for each bucket below; checkov does not follow for_each
-  # checkov:skip=CKV_AWS_19: made for each bucket below; checkov does not follow for_each
-  # checkov:skip=CKV_AWS_144: reports can be written anew from the warehouse, the rest lives for days: no second region
-  # checkov:skip=CKV2_AWS_62: nothing waits for an object to arrive
-  # checkov:skip=CKV_AWS_18: logged in prod, where access_logged is set
-  # checkov:skip=CKV_AWS_21: versioned where the table above says so, with the reason
-  # checkov:skip=CKV_AWS_145: with a key of its own, but for the logs: see the table above
+  # checkov:skip=CKV2_AWS_6: set for each bucket below; checkov does not resolve for_each
+  # checkov:skip=CKV_AWS_19: set for each bucket below; checkov does not resolve for_each
+  # checkov:skip=CKV_AWS_144: reports can be written again from the warehouse, the rest is short-lived: no second region
+  # checkov:skip=CKV2_AWS_62: nothing has to react to new objects
+  # checkov:skip=CKV_AWS_18: prod logs access, because access_logged is set there
+  # checkov:skip=CKV_AWS_21: local.buckets above says which buckets are versioned, and why
+  # checkov:skip=CKV_AWS_145: all use the KMS key except the access logs: see local.buckets above
   for_each = local.buckets
 
-  # Names of buckets are taken once for all accounts of the world: the account's number makes them ours.
+  # Bucket names are unique across all AWS accounts, so the name contains the account number.
   bucket        = "${var.name}-${each.key}-${data.aws_caller_identity.current.account_id}"
   force_destroy = !var.protected
 }
@@ -98,7 +98,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 
     filter {}
 
-    # Pages that are still written, the home page among them, are never that old.
+    # Pages that are still written, such as the home page, never get that old.
     expiration {
       days = each.value.days
     }
@@ -121,7 +121,7 @@ data "aws_iam_policy_document" "bucket" {
   statement {
     sid       = "TlsOnly"
     effect    = "Deny"
-    actions   = ["S3:*"] # AWS knows no case here; the stand-in of AWS, which knows no conditions, does, and passes it over
+    actions   = ["S3:*"] # AWS ignores case here. moto ignores the condition and would deny everything if it were "s3:*"
     resources = [each.value.arn, "${each.value.arn}/*"]
 
     principals {
@@ -164,7 +164,7 @@ resource "aws_s3_bucket_policy" "this" {
   bucket = each.value.id
   policy = data.aws_iam_policy_document.bucket[each.key].json
 
-  depends_on = [aws_s3_bucket_public_access_block.this] # S3 refuses two of these changes at once
+  depends_on = [aws_s3_bucket_public_access_block.this] # S3 refuses both changes at the same time
 }
 
 resource "aws_s3_bucket_logging" "this" {

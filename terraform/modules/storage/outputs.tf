@@ -4,16 +4,16 @@ output "report_bucket" {
 }
 
 output "xcom_bucket" {
-  description = "Name of the bucket of values between tasks."
+  description = "Name of the bucket of values between tasks (XCom)."
   value       = aws_s3_bucket.this["xcom"].id
 }
 
 output "bucket_arns" {
-  description = "What Airflow reads and writes."
+  description = "ARNs of the buckets that Airflow reads and writes."
   value       = [aws_s3_bucket.this["reports"].arn, aws_s3_bucket.this["xcom"].arn]
 }
 
 output "key_arn" {
-  description = "The key that both are encrypted with."
+  description = "ARN of the KMS key that encrypts both."
   value       = aws_kms_key.this.arn
 }
