@@ -1,7 +1,7 @@
-"""AWS as moto plays it, in this process, so that a test can look behind the API and make a call fail.
+"""A double of AWS: moto in this process, so that a test can read its internal state and make a call fail.
 
-Limits: nothing is built, no policy is enforced, nobody connects to a database. What the real AWS provider sends is
-taken and given back; waiting for a database takes as long as the provider polls.
+Limits: moto stores what the real AWS provider sends and returns it. It creates no database and enforces no policy. The
+provider waits for a database as long as its own polling takes.
 """
 
 import logging
@@ -25,15 +25,15 @@ ACCOUNT = "123456789012"
 
 @dataclass
 class AwsDouble:
-    """The stand-in's address, and what a test does behind Terraform's back."""
+    """The address of the double, and what a test can do without Terraform."""
 
     url: str
     failing: set[str] = field(default_factory=set)
-    """Names of RDSBackend's methods, such as create_db_instance, whose next call fails."""
+    """Names of methods of RDSBackend, such as create_db_instance, whose next call fails."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """Give the environment variables with which Terraform, boto3 and Airflow find it."""
+        """Return the environment variables with which Terraform, boto3 and Airflow find the double."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "test",
@@ -43,17 +43,17 @@ class AwsDouble:
         }
 
     def client(self, service: str) -> Any:
-        """Give a client of one service."""
+        """Return a client of one service."""
         return boto3.client(
             service, endpoint_url=self.url, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"
         )
 
     def database_password(self, name: str) -> str:
-        """Give the password that a database was last given, which no API of AWS tells."""
+        """Return the last password that was set for a database, which no API of AWS returns."""
         return str(get_backend("rds")[ACCOUNT][REGION].databases[name]._master_user_password)
 
     def secret(self, name: str) -> str | None:
-        """Give a secret's value, None where there is none."""
+        """Return the value of a secret, or None if there is none."""
         try:
             return str(self.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
         except ClientError as error:
@@ -64,7 +64,7 @@ class AwsDouble:
 
 @contextmanager
 def aws_double() -> Iterator[AwsDouble]:
-    """Serve an empty AWS on a free port until the block ends."""
+    """Serve an empty AWS account on a free port until the block ends."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -80,7 +80,7 @@ def aws_double() -> Iterator[AwsDouble]:
 
 @contextmanager
 def _repaired() -> Iterator[None]:
-    """Fill two gaps of moto, for which the provider would see a change in every plan."""
+    """Fill two gaps of moto that would show a change in every plan."""
     update = DBParameterGroup.update_parameters
     init = DBInstance.__init__
 
@@ -104,7 +104,7 @@ def _repaired() -> Iterator[None]:
 
 @contextmanager
 def _failing(double: AwsDouble) -> Iterator[None]:
-    """Let calls fail that a test names in `failing`, each once."""
+    """Make each call fail once that a test names in `failing`."""
 
     def once(name: str) -> Any:
         real = getattr(RDSBackend, name)

@@ -1,4 +1,4 @@
-"""What the tests of the infrastructure need beside the locked environment."""
+"""Report what the infrastructure tests need in addition to the locked environment."""
 
 import os
 from typing import NoReturn
@@ -7,7 +7,7 @@ import pytest
 
 
 def missing(what: str) -> NoReturn:
-    """Skip, or fail where AIRLOCK_TERRAFORM_REQUIRED=1 says that nothing may be skipped."""
+    """Skip the test, or fail it if AIRLOCK_TERRAFORM_REQUIRED=1 forbids skipping."""
     message = f"missing: {what}"
     if os.environ.get("AIRLOCK_TERRAFORM_REQUIRED") == "1":
         pytest.fail(message, pytrace=False)

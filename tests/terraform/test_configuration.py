@@ -1,5 +1,6 @@
-"""What can be known of terraform/ without applying it: it is valid, its guards hold, its scanner is content."""
+"""Checks of terraform/ that need no apply: validity, the modules' own tests, the READMEs and checkov."""
 
+import json
 import os
 import re
 import shutil
@@ -28,9 +29,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_of_terraform(tmp_path_factory.mktemp("checkout"))
 
 
-# Alone, a module may not give an ephemeral password: secrets is validated as part of the environments.
+# A root module cannot have an ephemeral output, so `secrets` is validated only as part of the environments.
 @pytest.mark.parametrize("folder", [each for each in FOLDERS if each.name != "secrets"], ids=str)
-def test_is_valid(folder: Path, checkout: Path, terraform: Terraform, astro: AstroDouble) -> None:
+def test_folder_is_valid(folder: Path, checkout: Path, terraform: Terraform, astro: AstroDouble) -> None:
     terraform = terraform.within(astro.environment)
     here = f"-chdir={checkout / 'terraform' / folder}"
 
@@ -38,18 +39,18 @@ def test_is_valid(folder: Path, checkout: Path, terraform: Terraform, astro: Ast
     terraform.run("terraform", here, "validate")
 
 
-def test_modules_do_and_refuse_what_their_tests_say(checkout: Path, terraform: Terraform, astro: AstroDouble) -> None:
+def test_modules_pass_their_own_tests(checkout: Path, terraform: Terraform, astro: AstroDouble) -> None:
     terraform = terraform.within(astro.environment)
     here = f"-chdir={checkout / 'terraform'}"
 
     terraform.run("terraform", here, "init")
-    said = terraform.run("terraform", here, "test")
+    output = terraform.run("terraform", here, "test")
 
-    assert re.search(r"\b[1-9]\d* passed, 0 failed", said)
+    assert re.search(r"\b[1-9]\d* passed, 0 failed", output)
 
 
 @pytest.mark.parametrize("module", [each for each in FOLDERS if each.parts[0] == "modules"], ids=str)
-def test_a_module_says_what_goes_in_and_out(module: Path) -> None:
+def test_readme_lists_the_variables_and_outputs_of_a_module(module: Path) -> None:
     folder = bootstrap.ROOT / "terraform" / module
     declared = {
         (name, description.replace(r"\"", '"'))
@@ -60,22 +61,38 @@ def test_a_module_says_what_goes_in_and_out(module: Path) -> None:
             re.MULTILINE,
         )
     }
-    told = re.findall(r"^\| `(\w+)` \|(?: [^|]* \|)? ([^|]+) \|$", (folder / "README.md").read_text(), re.M)
+    documented = re.findall(r"^\| `(\w+)` \|(?: [^|]* \|)? ([^|]+) \|$", (folder / "README.md").read_text(), re.M)
 
-    assert set(told) == declared
+    assert set(documented) == declared
 
 
-def test_the_database_is_the_one_that_make_demo_runs() -> None:
-    bound = (bootstrap.ROOT / "terraform" / "modules" / "database" / "variables.tf").read_text()
-    declared = re.search(r'variable "engine_version".*?default\s+= "(\d+)"', bound, re.DOTALL)
-    said = subprocess.run([PROGRAMS / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+@pytest.mark.parametrize("environment", ["dev", "prod"])
+def test_environment_has_the_connections_that_the_datasets_declare(environment: str) -> None:
+    """Apply the expression of main.tf to the datasets; test_environments.py shows that Terraform can evaluate it."""
+    from include.datasets import DATASETS
+
+    main = (bootstrap.ROOT / "terraform" / "environments" / environment / "main.tf").read_text()
+    expression = re.search(r'regexall\((".*"), file\(', main)
+    assert expression
+    pattern = json.loads(expression[1])  # HCL and JSON have the same escapes here
+    files = (bootstrap.ROOT / "include" / "datasets").glob("*/dataset.py")
+
+    found = {connection for file in files for connection in re.findall(pattern, file.read_text())}
+
+    assert found == {dataset.connection for dataset in DATASETS}
+
+
+def test_database_has_the_postgres_version_of_make_demo() -> None:
+    variables = (bootstrap.ROOT / "terraform" / "modules" / "database" / "variables.tf").read_text()
+    declared = re.search(r'variable "engine_version".*?default\s+= "(\d+)"', variables, re.DOTALL)
+    version = subprocess.run([PROGRAMS / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
 
     assert declared
-    assert f"(PostgreSQL) {declared[1]}." in said
+    assert f"(PostgreSQL) {declared[1]}." in version
 
 
 def checkov(folder: Path) -> tuple[int, str]:
-    """Run the hook that .pre-commit-config.yaml has for it, as `make lint` runs the others."""
+    """Run the checkov hook of .pre-commit-config.yaml."""
     homes = {"PREK_HOME": str(bootstrap.STATE / "cache" / "prek")}
     command = [sys.executable, "-m", "prek", "run", "checkov", "--hook-stage", "manual", "--all-files"]
     done = subprocess.run(command, cwd=folder, env={**homes, **os.environ}, capture_output=True, text=True, check=False)
@@ -84,37 +101,37 @@ def checkov(folder: Path) -> tuple[int, str]:
 
 @pytest.mark.linters
 def test_checkov_finds_nothing() -> None:
-    status, said = checkov(bootstrap.ROOT)
+    status, output = checkov(bootstrap.ROOT)
 
-    assert status == 0, said
+    assert status == 0, output
 
 
 @pytest.mark.linters
-def test_checkov_finds_what_is_wrong(tmp_path: Path) -> None:
+def test_checkov_finds_an_unencrypted_topic(tmp_path: Path) -> None:
     shutil.copy(bootstrap.ROOT / ".pre-commit-config.yaml", tmp_path)
     (tmp_path / "terraform").mkdir()
     (tmp_path / "terraform" / "main.tf").write_text('resource "aws_sns_topic" "open" {\n  name = "open"\n}\n')
     for command in (["git", "init", "--quiet"], ["git", "add", "."]):
         subprocess.run(command, cwd=tmp_path, check=True)
 
-    status, said = checkov(tmp_path)
+    status, output = checkov(tmp_path)
 
     assert status != 0
-    assert "CKV_AWS_26" in said
+    assert "CKV_AWS_26" in output
 
 
-def test_every_folder_asks_for_the_same_versions() -> None:
-    asked: dict[str, set[str]] = {}
+def test_all_folders_require_the_same_versions() -> None:
+    required: dict[str, set[str]] = {}
     for folder in FOLDERS:
         text = (bootstrap.ROOT / "terraform" / folder / "versions.tf").read_text()
         for name, version in re.findall(r'(required_version|source) += "([^"]+)"', text):
             if name == "required_version":
-                asked.setdefault("terraform", set()).add(version)
+                required.setdefault("terraform", set()).add(version)
             else:
-                bound = re.search(rf'source += "{version}"\s+version = "([^"]+)"', text)
-                assert bound, folder
-                asked.setdefault(version, set()).add(bound[1])
+                constraint = re.search(rf'source += "{version}"\s+version = "([^"]+)"', text)
+                assert constraint, folder
+                required.setdefault(version, set()).add(constraint[1])
 
-    assert {name: len(versions) for name, versions in asked.items()} == dict.fromkeys(asked, 1)
-    wanted = (bootstrap.ROOT / "terraform" / ".terraform-version").read_text().strip()
-    assert Version(wanted) in SpecifierSet(asked["terraform"].pop())
+    assert {name: len(versions) for name, versions in required.items()} == dict.fromkeys(required, 1)
+    pinned = (bootstrap.ROOT / "terraform" / ".terraform-version").read_text().strip()
+    assert Version(pinned) in SpecifierSet(required["terraform"].pop())

@@ -1,13 +1,7 @@
-"""Starts the double and the fake API behind it, for Terraform runs of a test.
-
-As in:
-
-    with astro_double() as double:
-        subprocess.run(["terraform", "apply", ...], env=os.environ | double.environment)
-        assert double.api.deployments
-"""
+"""Start the double of the Astro provider for the Terraform runs of a test."""
 
 import fcntl
+import json
 import os
 import ssl
 import subprocess
@@ -16,51 +10,65 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from scripts import bootstrap
-from tests.terraform.astro_double.api import FakeAstro
 from tests.terraform.needs import missing
 
-TOKEN = "token-of-the-astro-double"
 ORGANIZATION = "cdoubleorganization000000"
 ENVIRONMENT = bootstrap.STATE / "astro-double"
-PROVIDER = Path(__file__).parent / "provider.py"
+FOLDER = Path(__file__).parent
+
+Store = dict[str, dict[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class AstroDouble:
-    """The fake API, and the environment variables with which Terraform finds the double."""
+    """A running double: its records, and the environment variables with which Terraform finds it."""
 
-    api: FakeAstro
+    store: Path
     environment: dict[str, str]
+
+    @property
+    def records(self) -> Store:
+        """Return all records, per type of resource and id."""
+        store: Store = json.loads(self.store.read_text())
+        return store
+
+    def replace(self, kind: str, record: dict[str, Any]) -> None:
+        """Change a record, like somebody in the Astro UI."""
+        store = self.records
+        store[kind][record["id"]] = record
+        self.store.write_text(json.dumps(store))
 
 
 @contextmanager
-def astro_double(token: str | None = TOKEN) -> Iterator[AstroDouble]:
-    """Run both until the block ends; without a token, the double's process has none in its environment."""
+def astro_double() -> Iterator[AstroDouble]:
+    """Run the double until the block ends."""
     python = provider_python()
-    # The double runs beside Terraform, not under it, so the token has to be in its own environment.
-    own = {key: value for key, value in os.environ.items() if key not in ("ASTRO_API_TOKEN", "PYTHONPATH")}
-    tokens = {"ASTRO_API_TOKEN": token} if token else {}
-    with FakeAstro(TOKEN).serving() as api:
-        command = [python, PROVIDER]
-        env = {**own, **tokens, "ASTRO_DOUBLE_HOST": api.url}
-        # Its standard input is its life: it ends with it, even if this process is killed.
+    kinds = json.loads((FOLDER / "schema.json").read_text())
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    with TemporaryDirectory() as folder:
+        store = Path(folder) / "store.json"
+        store.write_text(json.dumps({kind: {} for kind in kinds}))
+        command = [python, FOLDER / "provider.py", store]
+        # The double ends when its standard input does, even if this process is killed.
         with subprocess.Popen(command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdout
             reattach = process.stdout.readline().strip()
             if not reattach:
                 raise RuntimeError("The double of the Astro provider did not start: see its error above")
-            yield AstroDouble(api, {"TF_REATTACH_PROVIDERS": reattach, **tokens})
+            yield AstroDouble(store, {"TF_REATTACH_PROVIDERS": reattach, "ASTRO_API_TOKEN": "not-checked"})
 
 
 def provider_python() -> Path:
-    """Give the Python of the double's own environment, making that once as uv.lock says."""
+    """Return the Python of the double's own environment; create the environment from uv.lock if necessary."""
     stamp = ENVIRONMENT / "airlock-installed"
     wanted = bootstrap.fingerprint()
     bootstrap.STATE.mkdir(exist_ok=True)
     with (bootstrap.STATE / "astro-double.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the tests may be making it
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the tests may be creating it
         if not stamp.exists() or stamp.read_text() != wanted:
             make_environment()
             stamp.write_text(wanted)
@@ -68,18 +76,18 @@ def provider_python() -> Path:
 
 
 def make_environment() -> None:
-    """Install tf, which needs an older protobuf than Airflow has, into an environment of its own."""
+    """Install tf into an environment of its own, because it needs an older protobuf than Airflow."""
     try:
         uv = bootstrap.uv_command()
     except SystemExit as stopped:
-        missing(f"uv for the double of the Astro provider ({stopped}): make install gets it")
+        missing(f"uv for the double of the Astro provider ({stopped}): make install installs it")
     env = {
         **{key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")},
         "UV_CACHE_DIR": str(bootstrap.STATE / "cache" / "uv"),
         "UV_PROJECT_ENVIRONMENT": str(ENVIRONMENT),
         "UV_PYTHON_DOWNLOADS": "never",
     }
-    if ssl.get_default_verify_paths().cafile:  # as bootstrap does
+    if ssl.get_default_verify_paths().cafile:  # same as in scripts/bootstrap.py
         env.setdefault("UV_SYSTEM_CERTS", "true")
     only = ["sync", "--frozen", "--quiet", "--only-group", "astro-double", "--python", sys.executable]
     made = subprocess.run(
