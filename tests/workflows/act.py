@@ -1,7 +1,7 @@
-"""Workflows run by act in a copy of this checkout, on this machine: no GitHub, no Docker, no other action's code.
+"""Run workflows with act in a copy of this checkout, on this machine, without GitHub, Docker or the code of actions.
 
-Every `run:` step is run as it is written. Every action is replaced by a stand-in that records its inputs and does the
-part of it that later steps need. What it does not show: permissions, OIDC, environments, concurrency, runners.
+Every `run:` step runs unchanged. A stand-in replaces every action: it records its inputs and does what later steps
+need. This does not test permissions, OIDC, environments, concurrency or runners.
 """
 
 import hashlib
@@ -19,34 +19,34 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parents[2]
-INSIDE = "AIRLOCK_INSIDE_ACT"  # set where act runs the tests: they must not run act again
+INSIDE = "AIRLOCK_INSIDE_ACT"  # set when act runs the tests, which then must not run act again
 CONTRACT: dict[str, list[str]] = yaml.safe_load((ROOT / "tests/workflows/actions.yaml").read_text())
 REPOSITORY, FORK = "acme/airlock", "somebody/airlock"
 SECRET = "token-that-nobody-may-read"
-# Where each program's stand-in is: on the PATH; on it once a job has credentials, so that a job without them gets the
-# real one; in the archive that is downloaded and checked.
+# The folder of each program's stand-in. `bin` is on the PATH. `cloud` is added to it when a job has credentials, so a
+# job without them gets the real program. The archive that a job downloads uses `tools`.
 PLACES = {"gh": "bin", "curl": "bin", "terraform": "cloud", "astro": "tools"}
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a workflow's run came to."""
+    """The result of a workflow run."""
 
     status: int
     text: str
     steps: dict[str, dict[str, str]]
     """`success` or `failure` of each step that ran, by job and name."""
     calls: list[list[str]]
-    """Programs and actions that were called, and requests to Airflow, in order."""
+    """The calls of programs and actions, and the requests to Airflow, in order."""
     stand_ins: Path
 
     def artifact(self, name: str) -> Path:
-        """Give the folder of what was uploaded under a name."""
+        """Return the folder with the artifact of a name."""
         return self.stand_ins / "artifacts" / name
 
 
 def copy(folder: Path) -> Path:
-    """Make a clone with the checkout's files as they are now, committed."""
+    """Make a clone with the current files of the checkout, committed."""
     clone = folder / "clone"
     git(folder, "clone", "--quiet", "--no-hardlinks", str(ROOT), str(clone))
     listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
@@ -59,12 +59,12 @@ def copy(folder: Path) -> Path:
             target.unlink(missing_ok=True)
     git(clone, "checkout", "--quiet", "-B", "main")
     git(clone, "remote", "set-url", "origin", f"https://github.com/{REPOSITORY}.git")
-    commit(clone, "the checkout as it is")
+    commit(clone, "the files of the checkout")
     return clone
 
 
 def commit(clone: Path, message: str) -> str:
-    """Commit everything; gives the commit."""
+    """Commit everything and return the commit."""
     git(clone, "add", "--all")
     identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.com"]
     git(clone, *identity, "commit", "--quiet", "--allow-empty", "--no-verify", "-m", message)
@@ -72,13 +72,13 @@ def commit(clone: Path, message: str) -> str:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git in a folder; gives its output."""
+    """Run git in a folder and return its output."""
     command = ["git", *arguments]
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 class Act:
-    """act, with stand-ins of its own for actions and programs."""
+    """act with stand-ins for actions and programs."""
 
     def __init__(self, folder: Path, clone: Path, *, share_environment: bool = True) -> None:
         self.folder, self.clone = folder / "stand-ins", clone
@@ -97,7 +97,7 @@ class Act:
         shutil.copy(self.folder / "bin" / "gh", self.folder / "bin" / name)
 
     def fail(self, pattern: str) -> None:
-        """Let calls fail whose beginning matches."""
+        """Make calls fail whose beginning matches the pattern."""
         (self.folder / "fail").write_text(pattern)
 
     def run(
@@ -113,17 +113,17 @@ class Act:
         matrix: str | None = None,
         timeout: float = 1800,
     ) -> Ran:
-        """Run a workflow, or one job and what it needs, with an event."""
+        """Run a workflow, or one job and the jobs that it needs, with an event."""
         (self.folder / "answers.json").write_text(json.dumps(self.answers))
         (self.folder / "calls.jsonl").touch()
         event_file = self.folder / "event.json"
         event_file.write_text(json.dumps({"repository": {"full_name": REPOSITORY}, **payload}))
-        # GITHUB_*: where this itself runs in a workflow, it must not take that one's for its own.
+        # Without GITHUB_* and so on: act must not use the variables of a workflow that runs these tests.
         outer = {k: v for k, v in os.environ.items() if not k.startswith(("GITHUB_", "ACTIONS_", "RUNNER_", "PYTEST_"))}
-        # Where Terraform finds its providers on this machine is the machine's business, not the workflow's.
+        # The place of the Terraform providers depends on this machine, not on the workflow.
         mirror = {name: outer[name] for name in ("TF_CLI_CONFIG_FILE",) if name in outer}
-        # act gives steps a terminal of 24 lines, in which progress bars write over what was said; GitHub gives none.
-        given = {INSIDE: "1", "TERM": "dumb", **mirror, **(env or {})}
+        # act gives steps a terminal of 24 lines, in which progress bars overwrite the output. GitHub gives no terminal.
+        variables_of_steps = {INSIDE: "1", "TERM": "dumb", **mirror, **(env or {})}
         words = [
             str(Path(sys.executable).parent / "act"), event, "--workflows", f".github/workflows/{workflow}",
             "--eventpath", str(event_file), "--platform", "ubuntu-24.04=-self-hosted", "--no-cache-server",
@@ -133,7 +133,7 @@ class Act:
             *(word for name, value in (variables or {}).items() for word in ("--var", f"{name}={value}")),
             *(["--secret", f"ASTRO_API_TOKEN={SECRET}"] if secrets else []),
             "--secret", "GITHUB_TOKEN=github-token-of-the-run",
-            *(word for name, value in given.items() for word in ("--env", f"{name}={value}")),
+            *(word for name, value in variables_of_steps.items() for word in ("--env", f"{name}={value}")),
             *(word for ref, place in self._repositories.items() for word in ("--local-repository", f"{ref}={place}")),
         ]  # fmt: skip
         done = subprocess.run(
@@ -152,39 +152,39 @@ class Act:
         return self._ran(done)
 
     def calls(self) -> list[list[str]]:
-        """Give the calls so far."""
+        """Return the calls so far."""
         return [json.loads(line)["call"] for line in (self.folder / "calls.jsonl").read_text().splitlines()]
 
     def _ran(self, done: subprocess.CompletedProcess[str]) -> Ran:
         steps: dict[str, dict[str, str]] = {}
-        said = []
+        lines = []
         for line in done.stdout.splitlines():
             try:
-                told = json.loads(line)
+                entry = json.loads(line)
             except ValueError:
-                said.append(line)
+                lines.append(line)
                 continue
-            said.append(told.get("msg", "").rstrip("\n"))
-            if told.get("stepResult") and told.get("stage") == "Main":
-                steps.setdefault(told["jobID"], {})[told["step"]] = told["stepResult"]
-        return Ran(done.returncode, "\n".join([*said, done.stderr]), steps, self.calls(), self.folder)
+            lines.append(entry.get("msg", "").rstrip("\n"))
+            if entry.get("stepResult") and entry.get("stage") == "Main":
+                steps.setdefault(entry["jobID"], {})[entry["step"]] = entry["stepResult"]
+        return Ran(done.returncode, "\n".join([*lines, done.stderr]), steps, self.calls(), self.folder)
 
     def _archive(self) -> str:
         script = f'#!/bin/sh\nexec "{self.folder}/tools/astro" "$@"\n'.encode()
-        about = tarfile.TarInfo("astro")
-        about.size, about.mode = len(script), 0o755
+        entry = tarfile.TarInfo("astro")
+        entry.size, entry.mode = len(script), 0o755
         archive = self.folder / "astro.tar.gz"
         with tarfile.open(archive, "w:gz") as tar:
-            tar.addfile(about, io.BytesIO(script))
+            tar.addfile(entry, io.BytesIO(script))
         return hashlib.sha256(archive.read_bytes()).hexdigest()
 
     def _actions(self, share_environment: bool) -> None:
         self._repositories = {}
         for ref, inputs in CONTRACT.items():
-            name = ref.partition("@")[0]
-            place = self.folder / "actions" / name
+            action = ref.partition("@")[0]
+            place = self.folder / "actions" / action
             place.mkdir(parents=True)
-            env = {f"INPUT_{given.upper().replace('-', '_')}": f"${{{{ inputs.{given} }}}}" for given in inputs}
+            env = {f"INPUT_{name.upper().replace('-', '_')}": f"${{{{ inputs.{name} }}}}" for name in inputs}
             step = {
                 "shell": "bash",
                 "run": f'"{sys.executable}" "{place / "action.py"}"',
@@ -194,9 +194,9 @@ class Act:
             (place / "action.yml").write_text(
                 yaml.safe_dump(
                     {
-                        "name": name,
+                        "name": action,
                         "description": "a stand-in",
-                        "inputs": {given: {"description": given} for given in inputs},
+                        "inputs": {name: {"description": name} for name in inputs},
                         "runs": {"using": "composite", "steps": [step]},
                     }
                 )
@@ -204,7 +204,7 @@ class Act:
             (place / "place.json").write_text(
                 json.dumps(
                     {
-                        "action": name,
+                        "action": action,
                         "folder": str(self.folder),
                         "root": str(ROOT),
                         "clone": str(self.clone),

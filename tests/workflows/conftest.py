@@ -1,4 +1,4 @@
-"""A copy of the checkout in which act runs its workflows, with stand-ins and a double of the deployment's Airflow."""
+"""A copy of the checkout in which act runs the workflows, with stand-ins and a double of the deployment's Airflow."""
 
 import json
 import os
@@ -16,31 +16,31 @@ needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave out what runs act where act runs us."""
+    """Skip the tests that run act if act runs these tests."""
     if "clone" in getattr(item, "fixturenames", ()) and os.environ.get(act.INSIDE):
-        pytest.skip("act does not run itself")
+        pytest.skip("inside act: act does not run itself")
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """Give a clone with the checkout's files as they are now, and with environments that are filled in."""
+    """Return a clone with the current files of the checkout, and with the settings of both environments."""
     clone = act.copy(tmp_path)
     for environment in (clone / "terraform/environments").iterdir():
         for name in ("backend.hcl", "terraform.tfvars"):
             (environment / name).touch()
-    act.commit(clone, "the environments are filled in")
+    act.commit(clone, "settings of the environments")
     return clone
 
 
 @pytest.fixture
 def actor(tmp_path: Path, clone: Path) -> Act:
-    """Give act for the clone, with the environment of the checkout."""
+    """Return act for the clone, with the Python environment of the checkout."""
     return Act(tmp_path, clone)
 
 
 @pytest.fixture
 def airflow(httpserver: HTTPServer, actor: Act, clone: Path) -> AirflowDouble:
-    """Give the Airflow of the deployment that Terraform's outputs name."""
+    """Return the Airflow of the deployment that the outputs of Terraform name."""
     double = AirflowDouble(httpserver, SECRET, clone / "dags", actor.folder / "calls.jsonl")
     outputs = {
         "workspace_id": "the-workspace",

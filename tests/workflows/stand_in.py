@@ -1,7 +1,7 @@
-"""A stand-in for the programs that workflows call: it records each call, refuses unknown flags, fails where told to.
+"""A stand-in for the programs that workflows call. It records each call, refuses unknown flags, and fails on request.
 
-It is installed under the names of the programs, in a folder beside `calls.jsonl`, where every call is written down.
-`answers.json` has what some calls print; `fail` has a pattern of the calls that shall fail.
+It is installed under the names of the programs, in a folder next to `calls.jsonl`, which lists every call.
+`answers.json` has the output of some calls. `fail` has a pattern of the calls that fail.
 """
 
 import argparse
@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-FOLDER = Path(os.path.abspath(sys.argv[0])).parent.parent  # noqa: PTH100 - a link must not be followed
+FOLDER = Path(os.path.abspath(sys.argv[0])).parent.parent  # noqa: PTH100 - must not follow links
 
 
 class Flags(argparse.ArgumentParser):
-    """Flags of one command; what it does not know ends with status 64."""
+    """The flags of one command; the program exits with status 64 on any other flag."""
 
     def __init__(self, *valued: str, switches: tuple[str, ...] = (), words: str = "*") -> None:
         super().__init__(add_help=False, allow_abbrev=False)
@@ -36,7 +36,7 @@ def stop(status: int, message: str) -> NoReturn:
     sys.exit(status)
 
 
-# As `astro deploy --help` and `astro deployment inspect|wake-up --help` of version 1.43 list them.
+# The flags in `astro deploy --help` and `astro deployment inspect|wake-up --help` of version 1.43.
 ASTRO_DEPLOY = Flags(
     "--workspace-id", "--env|-e", "--test|-t", "--image-name|-i", "--dags-path", "--deployment-name|-n", "--wait-time",
     "--description", "--build-secrets", "--verbosity",
@@ -62,7 +62,7 @@ CURL = Flags(
     switches=("--fail|-f", "--silent|-s", "--show-error|-S", "--location|-L"), words="?",
 )  # fmt: skip
 DOCKER_BUILD = Flags("--tag|-t", "--file|-f", "--platform", switches=("--pull", "--no-cache"), words="?")
-# Terraform's flags have one dash, and their value behind `=`.
+# Flags of Terraform have one dash, and `=` before their value.
 _COMMON = {"-no-color", "-input", "-lock", "-lock-timeout", "-var", "-var-file"}
 TERRAFORM = {
     "init": {*_COMMON, "-backend", "-backend-config", "-reconfigure", "-upgrade", "-lockfile", "-get", "-json"},
@@ -83,10 +83,10 @@ TERRAFORM = {
 
 
 def answer(call: str) -> str:
-    """Give what a call shall print: the longest beginning of it that answers are for."""
+    """Return the output of a call: the answer with the longest key that the call starts with."""
     answers = json.loads((FOLDER / "answers.json").read_text())
-    fitting = sorted((known for known in answers if call.startswith(known)), key=len)
-    return str(answers[fitting[-1]]) if fitting else ""
+    keys = sorted((key for key in answers if call.startswith(key)), key=len)
+    return str(answers[keys[-1]]) if keys else ""
 
 
 def astro(words: list[str]) -> None:
@@ -94,21 +94,21 @@ def astro(words: list[str]) -> None:
         stop(1, "no ASTRO_API_TOKEN")
     tag = FOLDER / "tag"
     if words[:1] == ["deploy"]:
-        given = ASTRO_DEPLOY.parse_args(words[1:])
-        if given.__dict__["wait-time"] and not given.wait:
+        flags = ASTRO_DEPLOY.parse_args(words[1:])
+        if flags.__dict__["wait-time"] and not flags.wait:
             stop(1, "cannot use --wait-time with --wait=false")
-        if given.dags and given.image:
+        if flags.dags and flags.image:
             stop(1, "cannot use both --dags and --image together")
         if not Path("Dockerfile").is_file():
             stop(1, "this is not an Astro project directory")
         print("Using an Astro API Token")
         silent = (FOLDER / "silent").read_text() if (FOLDER / "silent").exists() else ""
-        # In these cases the CLI says why, ends with status 0 and has deployed nothing.
+        # In these cases the CLI prints the reason and exits with status 0, but deploys nothing.
         if silent == "uncommitted":
             print("Project directory has uncommitted changes, use `astro deploy [deployment-id] -f` to force deploy.")
-        elif silent == "other-workspace" or not given.__dict__["workspace-id"]:
+        elif silent == "other-workspace" or not flags.__dict__["workspace-id"]:
             print("Invalid workspace id was provided through the --workspace-id flag")
-        elif given.dags:
+        elif flags.dags:
             print("Successfully uploaded DAGs with version 2026-01-01T00:00:00Z to Astro.")
         else:
             if silent != "same-image":
@@ -145,10 +145,10 @@ def terraform(words: list[str]) -> None:
 def gh(words: list[str]) -> None:
     if words[:1] != ["api"] or not os.environ.get("GH_TOKEN"):
         stop(64, f"gh cannot do this: {words}")
-    given = GH_API.parse_args(words[1:])
-    if given.input:
+    flags = GH_API.parse_args(words[1:])
+    if flags.input:
         (FOLDER / "posted.json").write_text(sys.stdin.read())
-    print(answer(f"gh {given.words}"), end="")
+    print(answer(f"gh {flags.words}"), end="")
 
 
 def curl(words: list[str]) -> None:
@@ -170,7 +170,7 @@ def main() -> None:
         )
     failing = FOLDER / "fail"
     if failing.exists() and re.match(failing.read_text(), call):
-        stop(1, f"fails as it was told: {call}")
+        stop(1, f"this call fails on request: {call}")
     {"astro": astro, "terraform": terraform, "gh": gh, "curl": curl, "docker": docker}[name](words)
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for an action: it records which it is and its inputs, and does the part of it that later steps need."""
+"""A stand-in for an action: it records its name and inputs, and does what later steps need."""
 
 import fnmatch
 import json
@@ -11,34 +11,34 @@ from pathlib import Path
 
 PLACE = json.loads((Path(__file__).parent / "place.json").read_text())
 FOLDER = Path(PLACE["folder"])
-GIVEN = {name: os.environ.get(f"INPUT_{name.upper().replace('-', '_')}", "") for name in PLACE["inputs"]}
+INPUTS = {name: os.environ.get(f"INPUT_{name.upper().replace('-', '_')}", "") for name in PLACE["inputs"]}
 
 
 def checkout() -> None:
-    """Check out the commit that is asked for; act itself does it where none is."""
+    """Check out the commit in `ref`; without `ref`, act itself has done it."""
     subprocess.run(["git", "clone", "--quiet", PLACE["clone"], "."], check=True)  # noqa: S607
-    subprocess.run(["git", "checkout", "--quiet", "--detach", GIVEN["ref"]], check=True)  # noqa: S607
+    subprocess.run(["git", "checkout", "--quiet", "--detach", INPUTS["ref"]], check=True)  # noqa: S607
 
 
 def python(version: str) -> str:
-    """Give the interpreter of a version that this machine has, or nothing; a shim says which one it stands for."""
+    """Return the interpreter of a version, or an empty string if this machine has none; resolve pyenv's shims."""
     installed = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
     for candidate in (shutil.which(f"python{version}"), *map(str, installed)):
         if candidate:
-            question = "import sys; print(sys.executable, '%d.%d' % sys.version_info[:2])"
-            told = subprocess.run([candidate, "-c", question], capture_output=True, text=True, check=False).stdout
-            if told.split()[1:] == [version]:
-                return told.split()[0]
+            code = "import sys; print(sys.executable, '%d.%d' % sys.version_info[:2])"
+            output = subprocess.run([candidate, "-c", code], capture_output=True, text=True, check=False).stdout
+            if output.split()[1:] == [version]:
+                return output.split()[0]
     return ""
 
 
 def setup_python() -> None:
-    """Put a Python of the version first on the PATH; where this machine has none, the one that runs the tests."""
-    wanted = GIVEN["python-version"]
+    """Put a Python of the version first on the PATH; if this machine has none, the one that runs the tests."""
+    wanted = INPUTS["python-version"]
     found = python(wanted)
     shared = Path(PLACE["root"]) / ".venv"
     if os.environ.get("SHARE") or not found:
-        # The environment of the checkout is used as it is, with the interpreter that it was made by.
+        # Use the environment of the checkout unchanged, with the interpreter that created it.
         found = str(Path(sys.executable).resolve())
         Path(".venv").symlink_to(shared)
         Path(".airlock").mkdir(exist_ok=True)
@@ -54,7 +54,7 @@ def setup_python() -> None:
 
 
 def credentials() -> None:
-    """Let programs that would use the credentials be stand-ins from here on."""
+    """Replace the programs that use the credentials by stand-ins in the later steps."""
     add_path(FOLDER / "cloud")
 
 
@@ -65,10 +65,11 @@ def add_path(folder: Path) -> None:
 
 
 def upload() -> None:
-    source, target = Path(GIVEN["path"]), FOLDER / "artifacts" / GIVEN["name"]
+    """Copy the files to the artifacts, like the action without hidden files."""
+    source, target = Path(INPUTS["path"]), FOLDER / "artifacts" / INPUTS["name"]
     hidden = any(part.startswith(".") for part in source.parts)
-    if hidden and GIVEN["include-hidden-files"] != "true":
-        print("stand-in: no files found, hidden ones are not uploaded")
+    if hidden and INPUTS["include-hidden-files"] != "true":
+        print("stand-in: no files found; hidden files are not uploaded")
     elif source.is_dir():
         shutil.copytree(source, target)
     elif source.is_file():
@@ -77,17 +78,18 @@ def upload() -> None:
 
 
 def download() -> None:
+    """Copy the artifacts that match into the work tree."""
     for artifact in (FOLDER / "artifacts").glob("*"):
-        if fnmatch.fnmatch(artifact.name, GIVEN["pattern"] or GIVEN["name"]):
-            shutil.copytree(artifact, GIVEN["path"], dirs_exist_ok=True)
+        if fnmatch.fnmatch(artifact.name, INPUTS["pattern"] or INPUTS["name"]):
+            shutil.copytree(artifact, INPUTS["path"], dirs_exist_ok=True)
 
 
 with (FOLDER / "calls.jsonl").open("a") as calls:
-    words = [f"{name}={value}" for name, value in GIVEN.items() if value]
+    words = [f"{name}={value}" for name, value in INPUTS.items() if value]
     calls.write(json.dumps({"call": [PLACE["action"], *words]}) + "\n")
 failing = FOLDER / "fail"
 if failing.exists() and re.match(failing.read_text(), PLACE["action"]):
-    sys.exit(f"stand-in: {PLACE['action']} fails as it was told")
+    sys.exit(f"stand-in: {PLACE['action']} fails on request")
 parts = {
     "actions/checkout": checkout,
     "actions/setup-python": setup_python,

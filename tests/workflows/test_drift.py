@@ -1,4 +1,4 @@
-"""drift.yml, run by act."""
+"""Tests of drift.yml, which act runs."""
 
 import pytest
 
@@ -12,10 +12,11 @@ def drift(actor: Act) -> Ran:
 
 
 def planned(ran: Ran) -> list[str]:
+    """Return the environments that Terraform planned."""
     return [call[1].rpartition("/")[2] for call in ran.calls if call[0] == "terraform" and "plan" in call]
 
 
-def test_both_environments_are_planned_and_nothing_is_changed(actor: Act) -> None:
+def test_drift_plans_both_environments_and_changes_nothing(actor: Act) -> None:
     ran = drift(actor)
     assert ran.status == 0, ran.text
     assert sorted(planned(ran)) == ["dev", "prod"]
@@ -24,11 +25,11 @@ def test_both_environments_are_planned_and_nothing_is_changed(actor: Act) -> Non
     assert SECRET not in ran.text
 
 
-@pytest.mark.parametrize(("status", "said"), [("2", "drifted"), ("1", "Plan of dev failed")])
-def test_a_difference_is_red_and_so_is_a_plan_that_fails(actor: Act, status: str, said: str) -> None:
+@pytest.mark.parametrize(("status", "message"), [("2", "drifted"), ("1", "Plan of dev failed")])
+def test_drift_and_a_failed_plan_fail_the_job(actor: Act, status: str, message: str) -> None:
     actor.answers |= {"plan status": status, "terraform plan": "~ database_endpoint\n"}
     ran = drift(actor)
     assert ran.status != 0
-    assert sorted(planned(ran)) == ["dev", "prod"], "one difference does not hide the other"
-    assert said in ran.text
+    assert sorted(planned(ran)) == ["dev", "prod"], "a difference in one environment must not hide the other"
+    assert message in ran.text
     assert "~ database_endpoint" in ran.text
