@@ -1,6 +1,6 @@
 """Check the declarations of all datasets: `make lint` runs this.
 
-Against the files of the project, then against an empty database with all migrations, in an embedded Postgres of its own.
+First against the files of the project, then against a database with all migrations, in an embedded Postgres.
 """
 
 import sys

@@ -43,7 +43,6 @@ def add(name: str) -> list[Path]:
         "constant": name.upper(),
         "title": name.replace("_", " ").capitalize(),
         "setting": f"{name.upper()}_BASE_URL",
-        "host": name.replace("_", "-"),
     }
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE),

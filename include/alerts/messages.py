@@ -72,7 +72,9 @@ def gate_closed(incident: Incident, closed: GateClosed, link: str) -> Message:
 
 def task_failed(incident: Incident, tries: int, error: object, link: str) -> Message:
     """Return the alert of a task whose last try failed."""
-    observed = f"{type(error).__name__}: {error}" if error else "no error was reported; if its log has none either, the process was killed"
+    observed = (
+        f"{type(error).__name__}: {error}" if error else "no error was reported; if the log has none, it was killed"
+    )
     return _message(incident, ["expected: success", f"observed: at try {tries}, {observed}"], link)
 
 

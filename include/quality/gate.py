@@ -108,11 +108,11 @@ def _copy_suite(suite: str, folder: Path, values: Mapping[str, object]) -> None:
             return [filled(each) for each in value]
         if not isinstance(value, str):
             return value
-        if (whole := re.fullmatch(r"\{([a-z_]+)\}", value)) and whole[1] != "batch":
+        if (whole := re.fullmatch(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", value)) and whole[1] != "batch":
             if whole[1] not in values:
                 raise PermanentError(
-                    f"great_expectations/expectations/{suite}.json asks for {value}, and the run has no such parameter: "
-                    f"use one of {', '.join(sorted(values))}."
+                    f"great_expectations/expectations/{suite}.json asks for {value}, and the run has no such "
+                    f"parameter: use one of {', '.join(sorted(values))}."
                 )
             return values[whole[1]]
         return value.replace("{batch_id}", str(values["batch_id"])).replace("{day}", str(values["day"]))
@@ -174,6 +174,8 @@ def _finding(suite: str, result: Any) -> Finding:
     error = _exception(result.exception_info or {})
     found = result.result or {}
     observed = found.get("observed_value", found.get("unexpected_count"))
+    if observed is None and (missing := found.get("partial_missing_list")):
+        observed = f"missing: {', '.join(map(str, missing))}"
     arguments = {name: value for name, value in config.kwargs.items() if name not in ("batch_id", "column")}
     if "unexpected_rows_query" in arguments:
         arguments["unexpected_rows_query"] = _unescaped(arguments["unexpected_rows_query"])

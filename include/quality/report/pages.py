@@ -106,7 +106,7 @@ def _airflow_url(run: Validation) -> str:
 
 
 def _bars(runs: Sequence[Run | None], what: str) -> str:
-    """Draw `rows` or `seconds` of runs, aligned to the right, so that bars have the same width however few there are."""
+    """Draw `rows` or `seconds` of runs, aligned to the right, so that all charts have bars of the same width."""
     padded = [*[None] * (data.RUNS - len(runs)), *runs]
     values = [getattr(run, what) if run else 0 for run in padded]
     marks = [
@@ -127,7 +127,8 @@ def _trend(trend: Trend, runs: Sequence[Run]) -> str:
         for run, each in zip(runs, trend.results, strict=True)
     ]
     bounds = [[each.bound(name) if each else None for each in trend.results] for name in ("min_value", "max_value")]
-    return charts.line(values, bounds, marks, format.observed_since(trend), from_zero=trend.latest.counts or not numbers)
+    from_zero = trend.latest.counts or not numbers
+    return charts.line(values, bounds, marks, format.observed_since(trend), from_zero=from_zero)
 
 
 def _render(name: str, **values: Any) -> str:
