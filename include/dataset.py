@@ -75,6 +75,8 @@ class Dataset:
         for label in ("title", "owner", "connection"):
             if not getattr(self, label).strip():
                 self._refuse(f"{label} is empty: fill it in")
+        if not isinstance(self.publishes, tuple):
+            self._refuse("publishes is not a tuple: write a comma after a single Table or View")
         if not self.publishes:
             self._refuse("publishes is empty: declare a Table or a View")
         if len({type(each) for each in self.publishes}) > 1:
@@ -89,6 +91,8 @@ class Dataset:
     def _check(self, each: Table | View) -> None:
         if not re.fullmatch(_IDENTIFIER, each.name):
             self._refuse(f"{short_repr(each.name)}: a table's or view's name has lower-case letters, digits and _ only")
+        if not isinstance(each.key, tuple):
+            self._refuse(f"{each.name} has the key {each.key!r}, not a tuple: write a comma after a single column")
         if not each.key or repeated(each.key):
             self._refuse(f"{each.name} has the key {each.key}: name the columns that identify a row, each once")
         if isinstance(each, Table) and each.day not in each.key:

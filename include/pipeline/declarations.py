@@ -1,11 +1,15 @@
 """Whether what the datasets declare is there: suites and queries, each of them belonging to something."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from include.dataset import Dataset, InvalidDeclaration, View, suite_name
 from include.quality import gate
+
+# Comments and quoted texts of a query, in which a semicolon does no harm.
+_TEXT = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
 
 
 def check_declarations(datasets: Iterable[Dataset], project: Path | None = None) -> None:
@@ -14,6 +18,7 @@ def check_declarations(datasets: Iterable[Dataset], project: Path | None = None)
     Raises InvalidDeclaration, which says what to change, for a table or view without a suite, a suite that nothing
     uses or that has another name inside, and a query that is not declared or is not one SELECT.
     """
+    datasets = tuple(datasets)
     suites = (project or gate.PROJECT) / "expectations"
     used = {suite_name(each): f"{dataset.name}.{each.name}" for dataset in datasets for each in dataset.publishes}
     files = {path.stem: path for path in sorted(suites.glob("*.json"))}
@@ -31,9 +36,10 @@ def check_declarations(datasets: Iterable[Dataset], project: Path | None = None)
                 "remove it."
             )
         try:
-            name = json.loads(path.read_text()).get("name")
+            content = json.loads(path.read_text())
         except ValueError as error:
             raise InvalidDeclaration(f"{where} is not JSON: {error}.") from None
+        name = content.get("name") if isinstance(content, dict) else None
         if name != suite:
             raise InvalidDeclaration(f'{where} has the name {name!r} inside: write "name": "{suite}".')
     for dataset in datasets:
@@ -46,8 +52,8 @@ def _check_queries(dataset: Dataset) -> None:
     for name, path in declared.items():
         if not path.exists():
             raise InvalidDeclaration(f"{where}/{name}.sql does not exist: write the query of the view {name} there.")
-        text = path.read_text()
-        if ";" in text or text.split(maxsplit=1)[:1] not in (["SELECT"], ["WITH"]):
+        code = _TEXT.sub(" ", path.read_text())
+        if ";" in code or code.upper().split(maxsplit=1)[:1] not in (["SELECT"], ["WITH"]):
             raise InvalidDeclaration(f"{where}/{path.name}: write one SELECT, without a semicolon.")
     for path in sorted(dataset.folder.glob("*.sql")):
         if path.stem not in declared:
