@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = Path(__file__).parent / "dataset_template"
 LIST = Path("include/datasets/__init__.py")
 FOLDERS = ("include/datasets/{}", "local/sources/{}", "tests/datasets/{}")
+_IMPORT = re.compile(r"^from include\.datasets\.(\w+)\.dataset import (\w+)\n", re.MULTILINE)
+_TUPLE = re.compile(r"(?<=^DATASETS: tuple\[Dataset, \.\.\.\] = )\(.*?\)", re.MULTILINE | re.DOTALL)
 
 
 class Refused(Exception):
@@ -108,43 +110,53 @@ def drop_statements(dataset: Dataset) -> str:
     )
 
 
-def _entry(name: str, text: str) -> tuple[str, str]:
-    """Return the import of a dataset and its constant, as they stand in the list of datasets."""
-    found = re.search(rf"^from include\.datasets\.{name}\.dataset import (\w+)\n", text, re.MULTILINE)
-    if not found:
-        raise Refused(f"{LIST} has no line `from include.datasets.{name}.dataset import ...`: remove it by hand.")
-    return found[0], found[1]
-
-
 def _with(name: str, text: str) -> str:
-    line = f"from include.datasets.{name}.dataset import {name.upper()}\n"
-    lines = text.splitlines(keepends=True)
-    # Sorted as ruff sorts imports, after the one of include.dataset.
-    first = next(number for number, each in enumerate(lines) if each.startswith("from include.dataset "))
-    last = first
-    while last + 1 < len(lines) and lines[last + 1].startswith("from include.datasets.") and lines[last + 1] < line:
-        last += 1
-    lines.insert(last + 1, line)
-    return re.sub(
-        r"(DATASETS[^=]*= \((?:.*?))\)\n", rf"\g<1>    {name.upper()},\n)\n", "".join(lines), count=1, flags=re.DOTALL
-    ).replace(f"= (    {name.upper()}", f"= (\n    {name.upper()}")
+    """Return the text of the list of datasets with one more."""
+    imports, constants = _listed(text)
+    return _relisted(text, {**imports, name: name.upper()}, [*constants, name.upper()])
 
 
 def _without(name: str, text: str) -> str:
-    line, constant = _entry(name, text)
-    text = text.replace(line, "").replace(f"    {constant},\n", "")
-    return text.replace("= (\n)\n", "= ()\n")
+    """Return the text of the list of datasets without one of them."""
+    imports, constants = _listed(text)
+    if imports.get(name) not in constants:
+        raise Refused(
+            f"{LIST} does not import {name} and list it as `make dataset` does: remove it there by hand first."
+        )
+    return _relisted(
+        text,
+        {each: constant for each, constant in imports.items() if each != name},
+        [each for each in constants if each != imports[name]],
+    )
+
+
+def _listed(text: str) -> tuple[dict[str, str], list[str]]:
+    """Return the constants that are imported, by dataset, and those in DATASETS."""
+    listed = _TUPLE.search(text)
+    if not listed:
+        raise Refused(f"{LIST} has no `DATASETS: tuple[Dataset, ...] = (`: restore that line.")
+    return dict(_IMPORT.findall(text)), re.findall(r"\w+", listed[0])
+
+
+def _relisted(text: str, imports: dict[str, str], constants: list[str]) -> str:
+    def as_ruff_sorts(line: str) -> list[object]:  # numbers by their value
+        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", line)]
+
+    lines = sorted(
+        (f"from include.datasets.{name}.dataset import {constant}\n" for name, constant in imports.items()),
+        key=as_ruff_sorts,
+    )
+    anchor = re.compile(r"^from include\.dataset import .*\n", re.MULTILINE)
+    text = anchor.sub(lambda found: found[0] + "".join(lines), _IMPORT.sub("", text))
+    entries = "".join(f"    {constant},\n" for constant in constants)
+    return _TUPLE.sub(f"(\n{entries})" if entries else "()", text)
 
 
 def _mentions(name: str) -> list[str]:
     """Return the other files of the project that name a dataset, for a person to look at."""
     word = re.compile(rf"(?<![a-z]){name}(?![a-z])")
     folders = ("README.md", "docs", "terraform", ".github", "airflow_settings.yaml.example", "pyproject.toml")
-    files = [
-        path
-        for folder in folders
-        for path in ((ROOT / folder).rglob("*") if (ROOT / folder).is_dir() else [ROOT / folder])
-    ]
+    files = [path for each in folders for path in (ROOT / each, *(ROOT / each).rglob("*")) if path.is_file()]
     return [
         str(path.relative_to(ROOT))
         for path in sorted(files)
@@ -180,10 +192,9 @@ def _add(name: str) -> None:
 def _remove(name: str, *, yes: bool) -> None:
     dataset = next((each for each in DATASETS if each.name == name), None)
     if not dataset:
-        raise Refused(
-            f"NAME={name}: no such dataset. There are: {', '.join(each.name for each in DATASETS) or 'none'}."
-        )
-    _entry(name, (ROOT / LIST).read_text())
+        names = ", ".join(each.name for each in DATASETS) or "none"
+        raise Refused(f"NAME={name}: there is no such dataset. The datasets are: {names}.")
+    _without(name, (ROOT / LIST).read_text())  # refuses before anything is asked or removed
     print(f"The dataset {name} consists of:")
     print("\n".join(f"  {path}" for path in parts(dataset)))
     print(f"  its two lines in {LIST}")

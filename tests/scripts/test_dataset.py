@@ -1,0 +1,188 @@
+"""Datasets that are added and removed: their files, the list of datasets, and what is refused."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from include.dataset import Dataset
+from include.datasets import DATASETS
+from local.login import Login
+from local.state import ROOT
+from scripts import dataset as script
+from scripts.dataset import LIST, Refused, add, parts, remove
+
+COPIED = ("dags", "great_expectations", "include", "local", "scripts", "tests/datasets")
+NAMES = ("fx_rates", "b10", "b9", "a_name_as_long_as_the_name_of_a_dataset_")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return the contents of all files below a folder, by their paths."""
+    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of what datasets consist of, on which the script works."""
+    for folder in COPIED:
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    return tmp_path
+
+
+def declared(copy: Path) -> list[str]:
+    """Return the names of the datasets that a copy declares, as another process sees them."""
+    code = "from include.datasets import DATASETS; print(*(each.name for each in DATASETS))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=copy, check=True, capture_output=True, text=True)
+    return ran.stdout.split()
+
+
+def test_a_dataset_that_is_added_and_removed_leaves_no_trace(copy: Path) -> None:
+    before = files(copy)
+
+    written = add("fx_rates")
+
+    assert set(files(copy)) - set(before) == {path.as_posix() for path in written} - {LIST.as_posix()}
+    assert declared(copy) == [*(each.name for each in DATASETS), "fx_rates"]
+    code = "from include.datasets import DATASETS; from scripts.dataset import remove; remove(DATASETS[-1])"
+    subprocess.run([sys.executable, "-c", code], cwd=copy, check=True)
+    assert files(copy) == before
+
+
+def test_datasets_are_listed_in_the_order_in_which_they_are_added_and_imported_as_ruff_sorts(copy: Path) -> None:
+    for name in NAMES:
+        add(name)
+
+    assert declared(copy) == [*(each.name for each in DATASETS), *NAMES]
+    imports = [line for line in (copy / LIST).read_text().splitlines() if line.startswith("from include.datasets.")]
+    added = [line.split(".")[2] for line in imports if line.split(".")[2] in NAMES]
+    assert added == ["a_name_as_long_as_the_name_of_a_dataset_", "b9", "b10", "fx_rates"]
+
+
+@pytest.mark.parametrize("dataset", DATASETS, ids=lambda dataset: dataset.name)
+def test_a_dataset_is_removed_with_all_that_imports_it(copy: Path, dataset: Dataset) -> None:
+    others = [each.name for each in DATASETS if each is not dataset]
+    listed = parts(dataset)
+
+    remove(dataset)
+
+    left = files(copy)
+    assert [path for path in listed if (copy / path).exists()] == []
+    assert [path for path, text in left.items() if f"include.datasets.{dataset.name}".encode() in text] == []
+    assert declared(copy) == others
+    # The suites of the others belong to them, and none is left over.
+    code = (
+        "from include.datasets import DATASETS; from include.pipeline.declarations import check_declarations as check"
+    )
+    subprocess.run([sys.executable, "-c", f"{code}; check(DATASETS)"], cwd=copy, check=True)
+
+
+def test_all_datasets_can_be_removed_and_another_be_added(copy: Path) -> None:
+    for dataset in DATASETS:
+        remove(dataset)
+    assert declared(copy) == []
+
+    add("fx_rates")
+
+    assert declared(copy) == ["fx_rates"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "use up to 40 lower-case letters"),
+        ("Rates", "use up to 40 lower-case letters"),
+        ("fx-rates", "use up to 40 lower-case letters"),
+        ("../rates", "use up to 40 lower-case letters"),
+        ("a" * 41, "use up to 40 lower-case letters"),
+        ("warehouse", "a schema of the platform or of Postgres"),
+        ("pg_rates", "a schema of the platform or of Postgres"),
+        ("rates_staging", "a schema of the platform or of Postgres"),
+        ("class", "a reserved word"),
+        ("order", "a reserved word"),
+        ("data_freshness", "dags/data_freshness.py exists already"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_refused_before_anything_is_written(copy: Path, name: str, message: str) -> None:
+    before = files(copy)
+
+    with pytest.raises(Refused, match=message):
+        add(name)
+
+    assert files(copy) == before
+
+
+def test_a_dataset_that_exists_is_not_overwritten(copy: Path) -> None:
+    add("fx_rates")
+    before = files(copy)
+
+    with pytest.raises(Refused, match="exists already"):
+        add("fx_rates")
+
+    assert files(copy) == before
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str, answer: str | None = None) -> int:
+    """Run the script as make does, and answer what it asks; None ends the input instead."""
+
+    def ask(_: str) -> str:
+        if answer is None:
+            raise EOFError
+        return answer
+
+    monkeypatch.setattr(sys, "argv", ["dataset", *words])
+    monkeypatch.setattr("builtins.input", ask)
+    return script.main()
+
+
+@pytest.mark.parametrize("answer", [None, "", "n"], ids=["no input", "only return", "no"])
+def test_nothing_is_removed_without_a_yes(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: str | None
+) -> None:
+    before = files(copy)
+
+    assert run(monkeypatch, "remove", DATASETS[0].name, answer=answer) == 2
+
+    printed = capsys.readouterr()
+    assert [path for path in parts(DATASETS[0]) if f"  {path}\n" not in printed.out] == []
+    assert "Nothing was removed" in printed.err
+    assert files(copy) == before
+
+
+@pytest.mark.parametrize(("answer", "yes"), [("y", ""), (None, "1")], ids=["asked", "YES=1"])
+def test_a_removal_ends_with_the_statements_that_drop_what_the_warehouse_holds(
+    copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    warehouse: Login,
+    answer: str | None,
+    yes: str,
+) -> None:
+    dataset = DATASETS[0]
+    listed = parts(dataset)
+    monkeypatch.setenv("YES", yes)
+
+    assert run(monkeypatch, "remove", dataset.name, answer=answer) == 0
+
+    assert [path for path in listed if (copy / path).exists()] == []
+    statements = "\n".join(line for line in capsys.readouterr().out.splitlines() if line.endswith(";"))
+    with warehouse.connect() as admin:
+        admin.execute(statements.encode())
+        left = admin.execute(
+            "select nspname from pg_namespace where nspname in (%s, %s)", [dataset.name, dataset.staging_schema]
+        ).fetchall()
+    assert left == []
+
+
+def test_a_dataset_that_is_not_there_is_not_removed(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(copy)
+
+    assert run(monkeypatch, "remove", "fx_rates") == 2
+
+    assert "NAME=fx_rates: there is no such dataset. The datasets are: " in capsys.readouterr().err
+    assert files(copy) == before
