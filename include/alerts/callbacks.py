@@ -62,11 +62,7 @@ def recovered(context: "Context") -> None:
     try:
         day = _batch_day(batch)
         with _warehouse(batch) as connection:
-            ended = [
-                each
-                for dataset in datasets.DATASETS
-                for each in incidents.ended_for_dataset(connection, dataset)
-            ]
+            ended = [each for dataset in datasets.DATASETS for each in incidents.ended_for_dataset(connection, dataset)]
             ended += incidents.ended_for_dag(connection, ti.dag_id, day or _run_day(context), of_batch=bool(day))
             notify.all_clear(connection, ended, ti.log_url)
     except Exception as problem:

@@ -3,7 +3,10 @@
 import json
 import logging
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, date, datetime
+from types import SimpleNamespace
+from typing import Any, Literal
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -11,17 +14,44 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from include.alerts import notify
-from include.warehouse.connections import MARKET
+from include.dataset import Dataset
+from include.warehouse import register
+from include.warehouse.register import Run
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
 from tests.include.warehouse.airflow_connections import give
+from tests.toy import TOYS
 
 TOKEN = "T00000000/B00000000/the-webhooks-own-secret"
+DAG = "readings_dag"
+LOG = "http://airflow.test/log"
+
+
+def context(
+    task_id: str,
+    error: BaseException | None = None,
+    *,
+    batch: object = None,
+    dag_id: str = DAG,
+    interval: datetime | None = datetime(2023, 8, 1, 9, tzinfo=UTC),
+) -> Any:
+    """Return what Airflow passes to a callback, as far as ours read it."""
+    ti = SimpleNamespace(
+        dag_id=dag_id,
+        run_id="a run",
+        task_id=task_id,
+        try_number=4,
+        log_url=LOG,
+        xcom_pull=lambda task_ids: batch if task_ids == "start" else None,
+        xcom_push=lambda **_: None,
+    )
+    run = SimpleNamespace(data_interval_start=interval, run_after=datetime(2023, 8, 2, 9, 5, tzinfo=UTC))
+    return {"ti": ti, "dag_run": run, "exception": error}
 
 
 class Slack:
-    """A real HTTP server in Slack's place: takes what the notifier posts, unless it is told to do otherwise."""
+    """A real HTTP server in Slack's place: it takes what the notifier posts, unless a test changes its answer."""
 
     def __init__(self, server: HTTPServer) -> None:
         self.server = server
@@ -45,9 +75,9 @@ class Slack:
 
 
 def connect_slack(monkeypatch: pytest.MonkeyPatch, host: str, password: str = TOKEN) -> None:
-    """Give the Airflow connection of the alerts."""
-    given = {"conn_type": "slackwebhook", "host": host, "password": password}
-    monkeypatch.setenv(f"AIRFLOW_CONN_{notify.SLACK.upper()}", json.dumps(given))
+    """Set the Airflow connection of the alerts."""
+    values = {"conn_type": "slackwebhook", "host": host, "password": password}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{notify.SLACK.upper()}", json.dumps(values))
     for proxy in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(proxy, raising=False)
         monkeypatch.delenv(proxy.upper(), raising=False)
@@ -55,17 +85,41 @@ def connect_slack(monkeypatch: pytest.MonkeyPatch, host: str, password: str = TO
 
 @pytest.fixture
 def slack(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Slack:
-    """Give a Slack that the connection of the alerts leads to."""
+    """Return a Slack that the connection of the alerts leads to."""
     connect_slack(monkeypatch, httpserver.url_for("/services"))
     caplog.set_level(logging.WARNING, logger="werkzeug")  # the server's log of its requests is no log of ours
     return Slack(httpserver)
 
 
 @pytest.fixture
-def market_connection(warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the test's warehouse be the one that callbacks reach."""
-    monkeypatch.setenv("PGCONNECT_TIMEOUT", "5")  # they set it: gone with the test
-    give(monkeypatch, MARKET, warehouse.as_role(APP, state.secrets[APP], warehouse.dbname))
+def login(warehouse: Login, state: State) -> Login:
+    """Return the login with which the DAGs reach the test's warehouse."""
+    return warehouse.as_role(APP, state.secrets[APP], warehouse.dbname)
+
+
+@pytest.fixture
+def connections(toys: None, login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the connections of the toy datasets, the only ones there are, lead to the test's warehouse."""
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "5")  # callbacks set it: the fixture removes it after the test
+    for dataset in TOYS:
+        give(monkeypatch, dataset.connection, login)
+
+
+def let_readers_see(
+    connection: psycopg.Connection[Any], dataset: Dataset, day: date, restores: int | None = None
+) -> None:
+    """Register a day of a dataset as published, as a run that publishes does, and commit."""
+    for name in dataset.published_names:
+        register_one(connection, dataset, name, day, restores)
+
+
+def register_one(
+    connection: psycopg.Connection[Any], dataset: Dataset, name: str, day: date, restores: int | None = None
+) -> None:
+    """Register a day of one table or view as published, and commit."""
+    scope: Literal["day", "object"] = "object" if dataset.views else "day"
+    register.register(connection, name, scope, day, uuid4(), Run("a dag", "a run"), restores)
+    connection.commit()
 
 
 Incidents = list[tuple[str, str, str, bool]]
@@ -73,13 +127,13 @@ Incidents = list[tuple[str, str, str, bool]]
 
 @pytest.fixture
 def recorded(warehouse: Login) -> Callable[[], Incidents]:
-    """Give what is recorded of all incidents: subject, kind, day, and whether it is over."""
+    """Return a function that returns all recorded incidents: subject, kind, day, and whether it has ended."""
 
-    def ask() -> Incidents:
+    def read() -> Incidents:
         with warehouse.connect() as connection:
-            asked: psycopg.Cursor[Any] = connection.execute(
+            cursor: psycopg.Cursor[Any] = connection.execute(
                 "select subject, kind, day::text, closed_at is not null from quality.incident order by id"
             )
-            return asked.fetchall()
+            return cursor.fetchall()
 
-    return ask
+    return read

@@ -1,10 +1,10 @@
-"""What is late and when, and what the DAG makes of it."""
+"""Which day is due at a moment, and what is reported when readers do not see it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, Literal
-from uuid import uuid4
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,55 +13,38 @@ from werkzeug import Response
 from include.alerts import freshness
 from include.alerts.callbacks import recovered
 from include.alerts.freshness import check, check_freshness, last_due_day
-from include.datasets import Dataset, datasets
-from include.warehouse import register
-from include.warehouse.register import Run
-from tests.include.alerts.conftest import Incidents, Slack
-from tests.include.alerts.test_callbacks import context
+from include.dataset import Dataset, View
+from tests.include.alerts.conftest import LOG, Incidents, Slack, context, let_readers_see, register_one
+from tests.toy import READINGS, ROLLUPS, TOYS
 
-MARKET, VIEWS = "market", "daily_operations"
-LINK = "http://airflow.test/log"
-
-
-def dataset(name: str) -> Dataset:
-    return next(each for each in datasets() if each.name == name)
+[MEASURED] = READINGS.published_names
 
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
+def on(text: str) -> date:
+    return date.fromisoformat(text)
+
+
 @pytest.mark.parametrize(
     ("now", "day"),
     [
-        pytest.param("2023-11-22 09:59:59", "2023-11-20", id="a second before it is due"),
-        pytest.param("2023-11-22 10:00:00", "2023-11-21", id="due now"),
-        pytest.param("2023-11-22 23:00", "2023-11-21", id="the next session is over, and due tomorrow"),
-        pytest.param("2023-11-23 09:00", "2023-11-21", id="Thanksgiving, before 10:00"),
-        pytest.param("2023-11-23 10:00", "2023-11-22", id="Thanksgiving loads the session before"),
-        pytest.param("2023-11-24 12:00", "2023-11-22", id="Thanksgiving itself has no data"),
-        pytest.param("2023-11-25 12:00", "2023-11-22", id="Saturday: the early close is due on Monday"),
-        pytest.param("2023-11-26 23:59", "2023-11-22", id="Sunday"),
-        pytest.param("2023-11-27 09:59", "2023-11-22", id="Monday before 10:00"),
-        pytest.param("2023-11-27 10:00", "2023-11-24", id="Monday loads the early close of Friday"),
-        pytest.param("2023-11-28 10:00", "2023-11-27", id="Tuesday loads Monday"),
-        pytest.param("2023-03-10 12:00", "2023-03-09", id="before New York's clocks go forward"),
-        pytest.param("2023-03-13 09:59", "2023-03-09", id="they went forward: still 10:00 UTC"),
-        pytest.param("2023-03-13 10:00", "2023-03-10", id="they went forward"),
-        pytest.param("2023-11-06 09:59", "2023-11-02", id="they went back: still 10:00 UTC"),
-        pytest.param("2023-11-06 10:00", "2023-11-03", id="they went back"),
-        pytest.param("2024-01-01 09:00", "2023-12-28", id="New Year, before 10:00"),
-        pytest.param("2024-01-01 10:00", "2023-12-29", id="New Year, a Monday, loads Friday"),
-        pytest.param("2024-01-02 10:00", "2023-12-29", id="New Year itself has no data"),
-        pytest.param("2024-01-03 10:00", "2024-01-02", id="the first session of the year"),
-        pytest.param("2023-07-05 10:00", "2023-07-03", id="4 July has no data"),
-        pytest.param("2001-09-14 10:00", "2001-09-10", id="a special closing"),
-        pytest.param("2001-09-17 10:00", "2001-09-10", id="of a week"),
-        pytest.param("2024-02-29 10:00", "2024-02-28", id="a leap day"),
+        pytest.param("2023-11-22 09:59:59", "2023-11-20", id="a second before the day is due"),
+        pytest.param("2023-11-22 10:00:00", "2023-11-21", id="the moment at which it is due"),
+        pytest.param("2023-11-22 23:59:59", "2023-11-21", id="the next day is over and not due"),
+        pytest.param("2023-11-25 10:00", "2023-11-24", id="a Saturday"),
+        pytest.param("2023-11-26 10:00", "2023-11-25", id="a Sunday, which is closed itself"),
+        pytest.param("2023-11-27 10:00", "2023-11-25", id="a Monday: the Sunday before has no data"),
+        pytest.param("2023-11-28 09:59", "2023-11-25", id="Monday is not due yet"),
+        pytest.param("2023-11-28 10:00", "2023-11-27", id="Monday is due"),
+        pytest.param("2024-01-01 09:59", "2023-12-30", id="across the year, after a closed day"),
+        pytest.param("2024-03-01 10:00", "2024-02-29", id="a leap day"),
     ],
 )
-def test_the_last_session_that_is_due(now: str, day: str) -> None:
-    assert last_due_day(dataset(MARKET), at(now)) == date.fromisoformat(day)
+def test_the_last_due_day_of_a_dataset_with_closed_days(now: str, day: str) -> None:
+    assert last_due_day(READINGS, at(now)) == on(day)
 
 
 @pytest.mark.parametrize(
@@ -69,171 +52,153 @@ def test_the_last_session_that_is_due(now: str, day: str) -> None:
     [
         ("2023-11-23 12:59:59", "2023-11-21"),
         ("2023-11-23 13:00:00", "2023-11-22"),
-        ("2023-11-26 13:00", "2023-11-25"),
+        ("2023-11-27 13:00", "2023-11-26"),
         ("2024-01-01 13:00", "2023-12-31"),
         ("2024-03-01 13:00", "2024-02-29"),
     ],
 )
-def test_the_last_day_of_the_views_that_is_due(now: str, day: str) -> None:
-    assert last_due_day(dataset(VIEWS), at(now)) == date.fromisoformat(day)
+def test_the_last_due_day_of_a_dataset_that_is_always_open(now: str, day: str) -> None:
+    assert last_due_day(ROLLUPS, at(now)) == on(day)
 
 
-def test_the_moment_counts_and_not_its_time_zone() -> None:
+def test_the_time_zone_of_the_moment_makes_no_difference() -> None:
     east = datetime.fromisoformat("2023-11-22T23:00:00+13:00")  # 10:00 UTC
 
-    assert last_due_day(dataset(MARKET), east) == date(2023, 11, 21)
+    assert last_due_day(READINGS, east) == date(2023, 11, 21)
+    assert last_due_day(READINGS, east - timedelta(seconds=1)) == date(2023, 11, 20)
 
 
-def test_every_day_is_due_after_the_run_that_loads_it() -> None:
-    """The DAG's run of a weekday, 09:00 UTC, loads the weekday before it: holidays make no difference to that."""
-    market = dataset(MARKET)
-    day = date(2023, 1, 2)
-    while day < date(2025, 1, 1):
-        following = next(later for later in (day + timedelta(days=ahead) for ahead in (1, 2, 3)) if later.weekday() < 5)
-        if day.weekday() < 5:
-            assert market.due(day) == datetime(following.year, following.month, following.day, 10, tzinfo=UTC)
-        day += timedelta(days=1)
+def test_a_dataset_that_is_always_closed_is_never_due() -> None:
+    closed = replace(READINGS, closed_reason=lambda _: "closed for good")
+
+    assert last_due_day(closed, at("2023-11-22 10:00")) is None
 
 
-def test_a_dataset_without_days_is_never_due() -> None:
-    market = dataset(MARKET)
-
-    def closed(_: date) -> str:
-        return "closed for good"
-
-    assert last_due_day(Dataset("it", "It", (), closed, market.due), at("2023-11-22 10:00")) is None
-
-
-# On a warehouse
-
-pytestmark = pytest.mark.usefixtures("market_connection")
-
-Publish = Callable[[str, str], None]
+Publish = Callable[[Dataset, str], None]
 
 
 @pytest.fixture
-def publish(app: psycopg.Connection[Any]) -> Publish:
-    """Let readers see a day of a dataset, as a run that publishes does."""
-
-    def do(name: str, day: str) -> None:
-        for each in dataset(name).objects:
-            scope: Literal["day", "object"] = "day" if name == MARKET else "object"
-            run = Run("a dag", "a run")
-            register.register(app, each, scope, date.fromisoformat(day), uuid4(), run)
-        app.commit()
-
-    return do
+def publish(app: psycopg.Connection[Any], connections: None) -> Publish:
+    """Return a function that lets readers see a day of a dataset, as a run that publishes does."""
+    return lambda dataset, day: let_readers_see(app, dataset, on(day))
 
 
-def test_a_deployment_that_never_published_is_not_late(slack: Slack, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.usefixtures("connections")
+@pytest.mark.parametrize("dataset", TOYS, ids=lambda dataset: dataset.name)
+def test_a_dataset_that_was_never_published_is_not_late(
+    dataset: Dataset, slack: Slack, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", logger=freshness.__name__)
 
-    assert check(at("2023-11-22 13:00"), LINK) == {MARKET: "never published", VIEWS: "never published"}
+    assert check(dataset, at("2023-11-22 13:00"), LOG) == "never published"
 
     assert slack.asked == 0
-    assert "market: never published" in caplog.messages
+    assert f"{dataset.name}: never published" in caplog.messages
 
 
-def test_a_missing_session_is_told_once_and_so_is_its_arrival(
+def test_a_dataset_that_is_always_closed_is_not_late(slack: Slack, publish: Publish) -> None:
+    publish(READINGS, "2023-11-20")
+    closed = replace(READINGS, closed_reason=lambda _: "closed for good")
+
+    check(closed, at("2023-11-22 13:00"), LOG)
+
+    assert slack.asked == 0
+
+
+def test_a_missing_day_is_reported_once_and_so_is_its_arrival(
     slack: Slack, publish: Publish, recorded: Callable[[], Incidents]
 ) -> None:
-    publish(MARKET, "2023-11-20")
-    assert check(at("2023-11-22 09:00"), LINK)[MARKET] == "2023-11-20 is published"
+    publish(READINGS, "2023-11-20")
+    assert check(READINGS, at("2023-11-22 09:00"), LOG) == "2023-11-20 is published"
     assert slack.asked == 0
 
     for hour in range(10, 24):
-        assert check(at(f"2023-11-22 {hour}:00"), LINK)[MARKET] == "2023-11-21 is late"
-    assert slack.headlines == ["🔴 market of 2023-11-21: late"]
+        assert check(READINGS, at(f"2023-11-22 {hour}:00"), LOG) == "2023-11-21 is late"
+    assert slack.headlines == ["🔴 readings of 2023-11-21: late"]
     assert slack.taken[0]["blocks"][1]["text"]["text"] == (
-        "```expected: published by 2023-11-22 10:00 UTC\nobserved: market.transformed_market_data shows 2023-11-20```"
+        f"```expected: published by 2023-11-22 10:00 UTC\nobserved: {MEASURED} shows 2023-11-20```"
     )
+    assert slack.taken[0]["blocks"][-1]["text"]["text"] == f"<{LOG}|Open>"
 
-    publish(MARKET, "2023-11-21")
+    publish(READINGS, "2023-11-21")
     for _ in range(2):
-        assert check(at("2023-11-23 09:00"), LINK)[MARKET] == "2023-11-21 is published"
+        assert check(READINGS, at("2023-11-23 09:00"), LOG) == "2023-11-21 is published"
         recovered(context("check_freshness", dag_id="data_freshness"))
-    assert slack.headlines[1:] == ["🟢 market of 2023-11-21: recovered after 0 min"]
-    assert recorded() == [("market", "late", "2023-11-21", True)]
+    assert slack.headlines[1:] == ["🟢 readings of 2023-11-21: recovered after 0 min"]
+    assert recorded() == [("readings", "late", "2023-11-21", True)]
 
 
-def test_on_thanksgiving_nobody_is_woken(slack: Slack, publish: Publish) -> None:
-    publish(MARKET, "2023-11-22")
-    now = at("2023-11-23 10:00")
-    while now < at("2023-11-27 10:00"):
-        assert check(now, LINK)[MARKET] == "2023-11-22 is published"
+def test_a_closed_day_is_not_late(slack: Slack, publish: Publish) -> None:
+    publish(READINGS, "2023-11-25")
+    now = at("2023-11-26 10:00")  # a Sunday
+    while now < at("2023-11-28 10:00"):
+        assert check(READINGS, now, LOG) == "2023-11-25 is published"
         now += timedelta(hours=7)
 
     assert slack.asked == 0
-    check(at("2023-11-27 10:00"), LINK)
-    assert slack.headlines == ["🔴 market of 2023-11-24: late"]
+    check(READINGS, at("2023-11-28 10:00"), LOG)
+    assert slack.headlines == ["🔴 readings of 2023-11-27: late"]
 
 
-def test_a_later_session_is_no_replacement_for_a_missing_one(slack: Slack, publish: Publish) -> None:
-    publish(MARKET, "2023-11-22")
+def test_a_later_day_of_a_table_does_not_replace_a_missing_one(slack: Slack, publish: Publish) -> None:
+    publish(READINGS, "2023-11-22")
 
-    assert check(at("2023-11-22 10:00"), LINK)[MARKET] == "2023-11-21 is late"
+    assert check(READINGS, at("2023-11-22 10:00"), LOG) == "2023-11-21 is late"
 
 
-def test_each_missing_session_is_an_incident_that_stays_until_it_arrives(
+def test_each_missing_day_is_an_incident_that_stays_open_until_it_arrives(
     slack: Slack, publish: Publish, recorded: Callable[[], Incidents]
 ) -> None:
-    publish(MARKET, "2023-11-20")
-    check(at("2023-11-22 10:00"), LINK)
-    check(at("2023-11-23 10:00"), LINK)
-    publish(MARKET, "2023-11-22")
+    publish(READINGS, "2023-11-20")
+    check(READINGS, at("2023-11-22 10:00"), LOG)
+    check(READINGS, at("2023-11-23 10:00"), LOG)
+    publish(READINGS, "2023-11-22")
     recovered(context("check_freshness", dag_id="data_freshness"))
 
-    assert recorded() == [("market", "late", "2023-11-21", False), ("market", "late", "2023-11-22", True)]
+    assert recorded() == [("readings", "late", "2023-11-21", False), ("readings", "late", "2023-11-22", True)]
 
 
-def test_the_views_may_show_a_later_day_and_not_one_of_them_an_older(
+def test_views_may_show_a_later_day_and_none_of_them_an_older_one(
     app: psycopg.Connection[Any], slack: Slack, publish: Publish
 ) -> None:
-    publish(VIEWS, "2023-11-22")
-    assert check(at("2023-11-22 13:00"), LINK)[VIEWS] == "2023-11-21 is published"
+    publish(ROLLUPS, "2023-11-22")
+    assert check(ROLLUPS, at("2023-11-22 13:00"), LOG) == "2023-11-21 is published"
 
-    one = dataset(VIEWS).objects[0]
-    register.register(app, one, "object", date(2023, 11, 20), uuid4(), Run("a dag", "a run"))
-    app.commit()
+    one = ROLLUPS.published_names[0]
+    register_one(app, ROLLUPS, one, on("2023-11-20"))
 
-    assert check(at("2023-11-22 13:00"), LINK)[VIEWS] == "2023-11-21 is late"
+    assert check(ROLLUPS, at("2023-11-22 13:00"), LOG) == "2023-11-21 is late"
     assert slack.taken[0]["blocks"][1]["text"]["text"].endswith(f"observed: {one} shows 2023-11-20```")
 
 
-def test_a_new_view_is_not_late_before_its_first_day(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(VIEWS, "2023-11-21")
-    views = dataset(VIEWS)
-    more = Dataset(views.name, views.title, (*views.objects, "daily_operations.new"), views.closed_reason, views.due)
-    monkeypatch.setattr(freshness, "datasets", lambda: [more])
+def test_a_new_view_is_not_late_before_its_first_publication(publish: Publish) -> None:
+    publish(ROLLUPS, "2023-11-21")
+    more = replace(ROLLUPS, publishes=(*ROLLUPS.publishes, View("new", key=("day",))))
 
-    assert check(at("2023-11-22 13:00"), LINK) == {VIEWS: "2023-11-21 is published"}
+    assert check(more, at("2023-11-22 13:00"), LOG) == "2023-11-21 is published"
 
 
-def test_one_late_dataset_does_not_hide_another(slack: Slack, publish: Publish) -> None:
-    publish(MARKET, "2023-11-20")
-    publish(VIEWS, "2023-11-20")
-
-    check(at("2023-11-22 13:00"), LINK)
-
-    assert slack.headlines == ["🔴 market of 2023-11-21: late", "🔴 daily_operations of 2023-11-21: late"]
-
-
-def test_a_slack_that_is_down_at_ten_is_told_at_eleven(slack: Slack, publish: Publish) -> None:
-    publish(MARKET, "2023-11-20")
+def test_a_slack_that_is_down_at_ten_is_notified_at_eleven(slack: Slack, publish: Publish) -> None:
+    publish(READINGS, "2023-11-20")
     slack.answer = Response("down", 503)
-    assert check(at("2023-11-22 10:00"), LINK)[MARKET] == "2023-11-21 is late"
+    assert check(READINGS, at("2023-11-22 10:00"), LOG) == "2023-11-21 is late"
 
     slack.answer = Response("ok")
-    check(at("2023-11-22 11:00"), LINK)
+    check(READINGS, at("2023-11-22 11:00"), LOG)
 
-    assert slack.headlines == ["🔴 market of 2023-11-21: late"]
+    assert slack.headlines == ["🔴 readings of 2023-11-21: late"]
 
 
-def test_the_task_looks_at_the_clock(slack: Slack, publish: Publish) -> None:
-    publish(VIEWS, "2023-11-20")
+def test_the_task_checks_every_declared_dataset_at_the_present_moment(slack: Slack, publish: Publish) -> None:
+    for dataset in TOYS:
+        publish(dataset, "2023-11-20")
+    before = datetime.now(UTC)
 
-    found = check_freshness(SimpleNamespace(log_url=LINK))
+    found = check_freshness(SimpleNamespace(log_url=LOG))
 
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
-    assert found[VIEWS] in {f"{yesterday - timedelta(days=earlier)} is late" for earlier in (0, 1)}
-    assert slack.taken[0]["blocks"][-1]["text"]["text"] == f"<{LINK}|Open>"
+    moments = (before, datetime.now(UTC))
+    assert list(found) == [dataset.name for dataset in TOYS]
+    for dataset in TOYS:
+        assert found[dataset.name] in {f"{last_due_day(dataset, moment)} is late" for moment in moments}
+    assert [headline.split()[1] for headline in slack.headlines] == list(found), "one does not hide the other"
+    assert {message["blocks"][-1]["text"]["text"] for message in slack.taken} == {f"<{LOG}|Open>"}

@@ -1,4 +1,4 @@
-"""What an alert says: complete, short, and with nothing in it that others can steer."""
+"""The text of an alert: complete, short, and with nothing in it that text from elsewhere controls."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -10,9 +10,10 @@ from include.alerts import messages
 from include.alerts.incidents import Incident
 from include.alerts.messages import Message, clean
 from include.quality.outcome import Finding, GateClosed, Outcome, Validation
+from tests.toy.batches import STAGING
 
 DAY = date(2023, 8, 1)
-LINK = "http://airflow.test/dags/market/runs/manual__2023/tasks/validate?try_number=1"
+LINK = "http://airflow.test/dags/readings/runs/manual__2023/tasks/validate?try_number=1"
 
 
 def finding(
@@ -22,12 +23,12 @@ def finding(
     verdict: Literal["passed", "quarantined", "failed"] = "failed",
 ) -> Finding:
     rows = [{"name": "Ann"}]
-    return Finding("market", expectation, "a_type", None, {}, severity, verdict, observed, None, None, None, rows)
+    return Finding("measured", expectation, "a_type", None, {}, severity, verdict, observed, None, None, None, rows)
 
 
 def closed(*findings: Finding, report: str | None = None) -> GateClosed:
-    validation = Validation("market", "market_staging.transformed_market_data", 2, list(findings))
-    outcome = Outcome("market", datetime.now(UTC), 1.0, [validation])
+    validation = Validation("measured", STAGING, 2, list(findings))
+    outcome = Outcome("readings", datetime.now(UTC), 1.0, [validation])
     return GateClosed("The gate closed", outcome, DAY, report)
 
 
@@ -36,42 +37,42 @@ def task_failed(error: object) -> Message:
 
 
 def sent(message: Message) -> list[str]:
-    """Give every text of a Slack message."""
-    given = message.for_slack()
-    return [given["text"], *(block["text"]["text"] for block in given["blocks"])]
+    """Return every text of a Slack message."""
+    arguments = message.for_slack()
+    return [arguments["text"], *(block["text"]["text"] for block in arguments["blocks"])]
 
 
-def test_a_closed_gate_is_told_with_what_was_expected_and_observed() -> None:
+def test_the_alert_of_a_closed_gate_has_what_was_expected_and_observed() -> None:
     failures = [
-        finding("prices are positive", "2"),
-        finding("every ticker is there", "['AAPL']"),
-        finding("moves are small", "30", severity="warning"),
-        finding("volume is not negative", "1", verdict="quarantined"),
+        finding("value is not negative", "2"),
+        finding("every sensor is there", "['north']"),
+        finding("value is seldom high", "30", severity="warning"),
+        finding("value is at most 1000", "1", verdict="quarantined"),
         finding("the key is unique", "0", verdict="passed"),
     ]
 
-    message = messages.gate_closed(Incident("market", "gate", DAY), closed(*failures), LINK)
+    message = messages.gate_closed(Incident("readings", "gate", DAY), closed(*failures), LINK)
 
     assert message.text == (
-        "market of 2023-08-01: the gate closed\n"
-        "expected: prices are positive (market)\nobserved: 2\n"
-        "expected: every ticker is there (market)\nobserved: ['AAPL']\n"
+        "readings of 2023-08-01: the gate closed\n"
+        "expected: value is not negative (measured)\nobserved: 2\n"
+        "expected: every sensor is there (measured)\nobserved: ['north']\n"
         f"{LINK}"
     )
 
 
-def test_the_rows_of_a_closed_gate_are_not_told() -> None:
-    message = messages.gate_closed(Incident("market", "gate", DAY), closed(finding("it", "1")), LINK)
+def test_the_alert_of_a_closed_gate_has_no_rows() -> None:
+    message = messages.gate_closed(Incident("readings", "gate", DAY), closed(finding("it", "1")), LINK)
 
     assert "Ann" not in message.text
 
 
 def test_one_long_observation_leaves_room_for_the_others() -> None:
     message = messages.gate_closed(
-        Incident("market", "gate", DAY), closed(finding("one", "x" * 9000), finding("two", "2")), LINK
+        Incident("readings", "gate", DAY), closed(finding("one", "x" * 9000), finding("two", "2")), LINK
     )
 
-    assert "expected: two (market)\nobserved: 2" in message.text
+    assert "expected: two (measured)\nobserved: 2" in message.text
 
 
 def test_slack_gets_a_header_the_details_as_code_and_a_link() -> None:
@@ -95,8 +96,10 @@ def test_slack_gets_a_header_the_details_as_code_and_a_link() -> None:
     }
 
 
-def test_a_task_whose_process_was_killed_has_no_error_to_tell() -> None:
-    assert "observed: at try 4, no error was told: killed, if its log has none" in task_failed(None).text
+def test_the_alert_of_a_task_without_an_error_says_where_to_look() -> None:
+    observed = "at try 4, no error was reported; if its log has none either, the process was killed"
+
+    assert f"observed: {observed}" in task_failed(None).text
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,7 @@ def test_a_task_whose_process_was_killed_has_no_error_to_tell() -> None:
         "",
     ],
 )
-def test_text_of_others_is_never_markup_and_never_too_long(text: str) -> None:
+def test_text_from_elsewhere_is_never_markup_and_never_too_long(text: str) -> None:
     incident = Incident(text, "task", DAY)
     for message in (
         messages.task_failed(incident, 1, RuntimeError(text), f"http://x/{text}"),
@@ -124,23 +127,21 @@ def test_text_of_others_is_never_markup_and_never_too_long(text: str) -> None:
         messages.recovered(incident, timedelta(), LINK),
     ):
         head, header, details, link = sent(message)
-        for told in (head, header):
-            assert not re.search("[<>]|&(?!(amp|lt|gt);)", told)
-            assert len(told) <= 150
+        for text_of_header in (head, header):
+            assert not re.search("[<>]|&(?!(amp|lt|gt);)", text_of_header)
+            assert len(text_of_header) <= 150
         assert re.fullmatch("```[^`<>]*```", details)
         assert not re.search("&(?!(amp|lt|gt);)", details)
         assert len(details) <= 3000
         assert re.fullmatch(r"<https?://[^<>|\s]+\|Open>|`[^`<>]+`", link)
         message.text.replace(text, "").encode()  # no half of a character
-
-        # Slack shows the escaped as they were.
         assert all(each.isprintable() or each == "\n" for each in message.details)
 
 
-def test_what_was_escaped_is_not_cut_through() -> None:
-    told = sent(task_failed("&" * 5000))[2]
+def test_a_long_text_is_not_cut_inside_an_escaped_character() -> None:
+    details = sent(task_failed("&" * 5000))[2]
 
-    assert told.endswith("&amp;…```")
+    assert details.endswith("&amp;…```")
 
 
 @pytest.mark.parametrize(
@@ -154,14 +155,14 @@ def test_what_was_escaped_is_not_cut_through() -> None:
         ("AWS_SECRET='hunter2'", "AWS_SECRET=***"),
     ],
 )
-def test_an_error_is_told_without_its_secrets(text: str, kept: str) -> None:
+def test_an_error_is_reported_without_its_secrets(text: str, kept: str) -> None:
     message = task_failed(RuntimeError(text))
 
     assert "hunter2" not in message.text
-    assert message.details.endswith(f"{kept}")
+    assert message.details.endswith(kept)
 
 
-def test_what_airflow_masks_in_a_log_is_masked() -> None:
+def test_what_airflow_masks_in_a_log_is_masked_in_an_alert() -> None:
     from airflow.sdk.log import mask_secret
 
     mask_secret("a-password-of-a-connection")
@@ -169,13 +170,13 @@ def test_what_airflow_masks_in_a_log_is_masked() -> None:
     assert clean("it is a-password-of-a-connection!") == "it is ***!"
 
 
-def test_a_text_without_end_takes_no_time() -> None:
+def test_a_very_long_text_is_cleaned_in_no_time() -> None:
     for part in ("a", "://", "://@", "password=", "password='"):
         assert len(clean(part * 1_000_000)) <= 4000
 
 
 @pytest.mark.parametrize(
-    ("lasted", "told"),
+    ("lasted", "duration"),
     [
         (timedelta(seconds=10), "0 min"),
         (timedelta(minutes=59, seconds=59), "59 min"),
@@ -183,20 +184,20 @@ def test_a_text_without_end_takes_no_time() -> None:
         (timedelta(days=3, hours=1), "3 d 1 h"),
     ],
 )
-def test_a_recovery_tells_how_long_it_took(lasted: timedelta, told: str) -> None:
-    message = messages.recovered(Incident("market", "gate", DAY), lasted, LINK)
+def test_the_message_of_a_recovery_says_how_long_it_took(lasted: timedelta, duration: str) -> None:
+    message = messages.recovered(Incident("readings", "gate", DAY), lasted, LINK)
 
-    assert message.text == f"market of 2023-08-01: recovered after {told}\nwas: the gate closed\n{LINK}"
+    assert message.text == f"readings of 2023-08-01: recovered after {duration}\nwas: the gate closed\n{LINK}"
     assert message.for_slack()["text"].startswith("🟢 ")
 
 
-def test_a_late_day_is_told_with_what_readers_see() -> None:
+def test_the_alert_of_a_late_day_has_what_readers_see() -> None:
     due = datetime(2023, 8, 2, 10, tzinfo=UTC)
 
-    message = messages.late(Incident("market", "late", DAY), due, ["market.data shows 2023-07-31"], LINK)
+    message = messages.late(Incident("readings", "late", DAY), due, ["readings.measured shows 2023-07-31"], LINK)
 
     assert message.text == (
-        "market of 2023-08-01: late\n"
-        "expected: published by 2023-08-02 10:00 UTC\nobserved: market.data shows 2023-07-31\n"
+        "readings of 2023-08-01: late\n"
+        "expected: published by 2023-08-02 10:00 UTC\nobserved: readings.measured shows 2023-07-31\n"
         f"{LINK}"
     )
