@@ -137,7 +137,8 @@ def _checkpoint(context: Any, dataset: Dataset, batch_id: UUID) -> Any:
     definitions = []
     for each in dataset.publishes:
         suite = context.suites.get(suite_name(each))
-        if not suite.id:  # written by hand: GX validates only what it has given an id
+        # Somebody wrote it without ids. GX validates only a suite with an id, and results name expectations by theirs.
+        if not all([suite.id, *(each.id for each in suite.expectations)]):
             context.suites.delete(suite.name)
             suite = context.suites.add(suite)
         # A name of ours and a uuid. The check costs what the batch costs, not what the table does.
@@ -160,11 +161,14 @@ def _validation(
     if not run.results:
         raise PermanentError(f"Suite {suite.name} has no expectations: a gate that checks nothing stays closed.")
     count = sql.SQL("select count(*) from {} where batch_id = %s").format(identifier(staging_table))
+    # GX returns the results grouped by column.
+    places = {expectation.id: place for place, expectation in enumerate(suite.expectations)}
+    results = sorted(run.results, key=lambda result: places[result.expectation_config.id])
     return Validation(
         suite=suite.name,
         staging_table=staging_table,
         rows=int(connection.execute(count, [batch_id]).fetchall()[0][0]),
-        findings=[_finding(suite.name, each) for each in run.results],
+        findings=[_finding(suite.name, each) for each in results],
         max_share=float((suite.meta or {}).get("quarantine_max_share", 0)),
     )
 

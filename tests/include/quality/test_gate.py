@@ -1,11 +1,11 @@
-"""The gate as a whole: its verdicts, its text, and what it leaves behind."""
+"""The gate: its verdicts, the values it writes into suites, its messages, and what it leaves behind."""
 
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from hashlib import sha256
@@ -18,72 +18,46 @@ import psycopg
 import pytest
 from great_expectations import Checkpoint
 
+from include.dataset import Dataset, Table
 from include.errors import PermanentError
+from include.quality import gate as module
 from include.quality.gate import PROJECT, gate
 from include.quality.outcome import Outcome
 from include.warehouse.roles import APP, set_password
 from local.login import Login
 from local.state import State
-from tests.include.quality.batches import DAY, GOOD, STAGED, check, parameters, row, stage
+from tests.include.quality.suites import at_most, expectations, rule, stage_rollups, write_suite
+from tests.toy import READINGS, ROLLUPS
+from tests.toy.batches import DAY, GOOD, SENSORS, check, parameters, row, stage
 
-NEGATIVE = {"open_price": -1.0, "high_price": -1.0, "low_price": -1.0, "close_price": -1.0, "change": 0.0}
-MARKET = {"market": STAGED}
-PRICES = "prices are positive and finite"
+pytestmark = pytest.mark.usefixtures("toys")
+
+NEGATIVE = "value is not negative"
 
 
 @pytest.fixture(autouse=True)
 def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Give the folder in which the test's gates make their private copies."""
+    """Return the folder in which the test's gates make their private copies."""
     folder = tmp_path / "temporary files"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """Give a copy of the GX project that a test may change."""
-    return Path(shutil.copytree(PROJECT, tmp_path / "project"))
-
-
-def change_suite(project: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
-    file = project / "expectations" / "market.json"
-    suite = json.loads(file.read_text())
-    change(suite["expectations"])
-    file.write_text(json.dumps(suite))
+# Verdicts
 
 
 def test_an_expectation_that_raises_is_critical_whatever_its_severity(
     app: psycopg.Connection[Any], project: Path
 ) -> None:
-    change_suite(
-        project,
-        lambda expectations: expectations.append(
-            {
-                "description": "the impossible",
-                "id": str(uuid4()),
-                "kwargs": {"unexpected_rows_query": "SELECT * FROM {batch} WHERE 1 / (volume - volume) > 1"},
-                "meta": {},
-                "severity": "warning",
-                "type": "unexpected_rows_expectation",
-            }
-        ),
-    )
+    impossible = rule("SELECT * FROM {batch} WHERE 1 / (value - value) > 1", "the impossible", severity="warning")
+    write_suite(project, "measured", *expectations("measured"), impossible)
 
-    outcome = check(app, stage(app, GOOD), project=project)
+    outcome = check(app, stage(app, GOOD))
 
     assert [(each.expectation, each.severity) for each in outcome.failures] == [("the impossible", "critical")]
     assert "division by zero" in outcome.failures[0].observed
     assert outcome.verdict == "failed"
-
-
-def test_a_parameter_that_is_missing_closes_the_gate(app: psycopg.Connection[Any]) -> None:
-    batch_id = stage(app, GOOD)
-    given = parameters()
-    del given["tickers"]
-
-    with pytest.raises(Exception, match=r"No value found for \$PARAMETER tickers"):
-        gate(app, "market", batch_id, DAY, MARKET, given)
 
 
 def test_a_batch_without_rows_is_refused(app: psycopg.Connection[Any]) -> None:
@@ -91,121 +65,15 @@ def test_a_batch_without_rows_is_refused(app: psycopg.Connection[Any]) -> None:
 
 
 def test_a_suite_without_expectations_is_refused(app: psycopg.Connection[Any], project: Path) -> None:
-    change_suite(project, lambda expectations: expectations.clear())
+    write_suite(project, "measured")
 
-    with pytest.raises(PermanentError, match="Suite market has no expectations: a gate that checks nothing stays shut"):
-        check(app, stage(app, GOOD), project=project)
-
-
-SEVERAL = {"prices": STAGED, "counts": "market_staging.counted"}
-
-
-@pytest.fixture
-def counted(app: psycopg.Connection[Any], warehouse: Login) -> UUID:
-    """Stage a good batch of prices, and under its key rows of another table."""
-    batch_id = stage(app, GOOD)
-    with warehouse.connect() as admin:
-        admin.execute("create table market_staging.counted (batch_id uuid, n int)")
-        admin.execute(f"grant select on market_staging.counted to {APP}".encode())
-        admin.execute("insert into market_staging.counted values (%s, 1), (%s, 1), (%s, 9)", [batch_id] * 2 + [uuid4()])
-    return batch_id
-
-
-def write_suite(project: Path, name: str, *expectations: dict[str, object]) -> None:
-    """Write a suite as a person does: without ids, meta and versions."""
-    file = project / "expectations" / f"{name}.json"
-    file.write_text(json.dumps({"name": name, "expectations": expectations}))
-
-
-def rule(description: str, query: str, severity: str = "critical") -> dict[str, object]:
-    return {
-        "type": "unexpected_rows_expectation",
-        "kwargs": {"unexpected_rows_query": query},
-        "severity": severity,
-        "description": description,
-    }
-
-
-def at_most(largest: int) -> dict[str, object]:
-    return {
-        "type": "expect_column_values_to_be_between",
-        "kwargs": {"column": "n", "max_value": largest},
-        "severity": "critical",
-        "description": f"n is at most {largest}",
-    }
-
-
-def check_several(app: psycopg.Connection[Any], batch_id: UUID, project: Path, day: date = DAY) -> Outcome:
-    return gate(app, "several", batch_id, day, SEVERAL, project=project)
-
-
-def test_each_of_several_suites_sees_the_batch_in_its_own_table_and_is_named(
-    app: psycopg.Connection[Any], counted: UUID, project: Path
-) -> None:
-    nothing_today = "SELECT ticker FROM {batch} WHERE market_date = DATE '{day}' AND batch_id = '{batch_id}'"
-    write_suite(project, "prices", rule("no price of the day", nothing_today, "warning"))
-    write_suite(project, "counts", at_most(0), at_most(1))
-
-    outcome = check_several(app, counted, project)
-
-    assert (outcome.verdict, outcome.passed) == ("failed", 1)
-    assert [str(each).splitlines()[0] for each in outcome.failures] == [
-        "warning: prices: no price of the day: observed 2",
-        "critical: counts: n is at most 0: observed 2",
-    ]
-    # The same suites of a run of another day.
-    assert check_several(app, counted, project, date(2023, 8, 2)).told("warning") == ""
-
-
-def test_an_sql_error_in_one_of_several_suites_is_critical_whatever_its_severity(
-    app: psycopg.Connection[Any], counted: UUID, project: Path
-) -> None:
-    write_suite(project, "prices", rule("the impossible", "SELECT nonesuch FROM {batch}", "warning"))
-    write_suite(project, "counts", at_most(1))
-
-    outcome = check_several(app, counted, project)
-
-    assert (outcome.verdict, outcome.passed) == ("failed", 1)
-    assert outcome.told("critical").startswith("critical: prices: the impossible: observed an error: ")
-    assert 'column "nonesuch" does not exist' in outcome.told("critical")
-
-
-@pytest.mark.parametrize(
-    ("suites", "message"),
-    [
-        (["counts"], "prices has no suite: write great_expectations/expectations/prices.json"),
-        (["prices", "counts"], "Suite prices has no expectations: a gate that checks nothing stays shut"),
-    ],
-    ids=["missing", "empty"],
-)
-def test_one_of_several_suites_that_checks_nothing_keeps_the_gate_shut(
-    app: psycopg.Connection[Any], counted: UUID, project: Path, suites: list[str], message: str
-) -> None:
-    for suite in suites:
-        write_suite(project, suite, *([at_most(1)] if suite == "counts" else []))
-
+    message = "Suite measured has no expectations: a gate that checks nothing stays closed"
     with pytest.raises(PermanentError, match=message):
-        check_several(app, counted, project)
+        check(app, stage(app, GOOD))
 
 
-def test_the_data_docs_of_several_suites_lead_to_the_page_of_each(
-    app: psycopg.Connection[Any], counted: UUID, project: Path, tmp_path: Path
-) -> None:
-    write_suite(project, "prices", rule("no price is old", "SELECT * FROM {batch} WHERE market_date < DATE '{day}'"))
-    write_suite(project, "counts", at_most(1))
-
-    gate(app, "several", counted, DAY, SEVERAL, project=project, data_docs=tmp_path / "pages")
-
-    index = tmp_path / "pages" / "index.html"
-    pages = {index.parent / link for link in re.findall("link_path': '(validations/[^']+)'", index.read_text())}
-    found = "".join(page.read_text() for page in pages)  # every link leads to a page that was copied
-    assert len(pages) == 2
-    assert "no price is old" in found
-    assert "n is at most 1" in found
-
-
-def test_the_outcome_is_of_its_own_batch_alone(app: psycopg.Connection[Any]) -> None:
-    good, bad = stage(app, GOOD), stage(app, [row("AAPL", **NEGATIVE)])
+def test_the_outcome_is_of_its_own_batch_only(app: psycopg.Connection[Any]) -> None:
+    good, bad = stage(app, GOOD), stage(app, [row(SENSORS[0], -1.0)])
 
     assert check(app, good).verdict == "passed"
     assert check(app, bad).verdict == "failed"
@@ -214,32 +82,187 @@ def test_the_outcome_is_of_its_own_batch_alone(app: psycopg.Connection[Any]) -> 
 def test_a_failure_names_the_expectation_what_was_observed_and_ten_bad_rows(
     app: psycopg.Connection[Any],
 ) -> None:
-    tickers = [f"BAD{number:02}" for number in range(15)]
-    batch_id = stage(app, [*GOOD, *(row(ticker, **NEGATIVE) for ticker in tickers)])
+    sensors = [f"bad{number:02}" for number in range(15)]
+    batch_id = stage(app, [*GOOD, *(row(sensor, -1.0) for sensor in sensors)])
 
     outcome = check(app, batch_id)
 
-    head, *rows = outcome.told("critical").splitlines()
-    assert head == f"critical: market: {PRICES}: observed 15"
+    head, *rows = outcome.describe("critical").splitlines()
+    assert head == f"critical: measured: {NEGATIVE}: observed 15"
     assert len(rows) == 10
-    assert all("ticker=BAD" in each and "low_price=-1.0" in each for each in rows)
+    assert all("sensor=bad" in each and "value=-1.0" in each for each in rows)
 
 
 def test_a_failure_of_a_column_rule_names_ten_bad_rows_by_their_key(app: psycopg.Connection[Any]) -> None:
-    tickers = [f"BAD{number:02}" for number in range(15)]
-    batch_id = stage(app, [*GOOD, *(row(ticker, volume=None) for ticker in tickers)])
+    sensors = [f"bad{number:02}" for number in range(15)]
+    batch_id = stage(app, [*GOOD, *(row(sensor, None) for sensor in sensors)])
 
     outcome = check(app, batch_id)
 
-    head, *rows = outcome.told("critical").splitlines()
-    assert head == "critical: market: volume is never empty: observed 15"
+    head, *rows = outcome.describe("critical").splitlines()
+    assert head == "critical: measured: value is never empty: observed 15"
     assert len(rows) == 10
-    assert all("market_date=2023-08-01, ticker=BAD" in each for each in rows)
+    assert all("day=2023-08-01, sensor=bad" in each for each in rows)
+
+
+@pytest.mark.parametrize("with_ids", [(), (1,), (0, 1, 2)], ids=["no ids", "one has an id", "all have ids"])
+def test_what_was_found_is_in_the_order_of_the_suite(
+    app: psycopg.Connection[Any], project: Path, with_ids: tuple[int, ...]
+) -> None:
+    """Great Expectations groups its results by column."""
+    written = [at_most("value", 1), rule("SELECT * FROM {batch}", "no rows"), at_most("value", 2)]
+    for number in with_ids:
+        written[number]["id"] = str(uuid4())
+    suite = {"name": "measured", "expectations": written, **({"id": str(uuid4())} if with_ids else {})}
+    (project / "expectations" / "measured.json").write_text(json.dumps(suite))
+
+    outcome = check(app, stage(app, GOOD))
+
+    assert [each.expectation for each in outcome.findings] == ["value is at most 1", "no rows", "value is at most 2"]
+
+
+# Several suites
+
+
+def check_rollups(app: psycopg.Connection[Any], batch_id: UUID, day: date = DAY) -> Outcome:
+    return gate(app, ROLLUPS, batch_id, day)
+
+
+def test_each_of_several_suites_sees_the_batch_in_its_own_table_and_is_named(
+    app: psycopg.Connection[Any], project: Path
+) -> None:
+    batch_id = stage_rollups(app, [("north", 1), ("south", 1)])
+    stage_rollups(app, [("east", 9)])
+    of_today = "SELECT total FROM {batch} WHERE day = DATE '{day}' AND batch_id = '{batch_id}'"
+    write_suite(project, "totals", rule(of_today, "the day has no total", severity="warning"))
+    write_suite(project, "busiest", at_most("amount", 0), at_most("amount", 1))
+
+    outcome = check_rollups(app, batch_id)
+
+    assert (outcome.verdict, outcome.passed) == ("failed", 1)
+    assert [str(each).splitlines()[0] for each in outcome.failures] == [
+        "critical: busiest: amount is at most 0: observed 2",
+        "warning: totals: the day has no total: observed 1",
+    ]
+    assert [(each.suite, each.staging_table, each.rows) for each in outcome.validations] == [
+        ("busiest", "rollups_staging.busiest", 2),
+        ("totals", "rollups_staging.totals", 1),
+    ]
+    # The same suites for a run of another day.
+    assert check_rollups(app, batch_id, date(2023, 8, 2)).describe("warning") == ""
+
+
+def test_failures_of_a_column_rule_in_one_of_several_suites_show_the_values(app: psycopg.Connection[Any]) -> None:
+    """Great Expectations takes the columns of a key per checkpoint, and each view has a key of its own."""
+    outcome = check_rollups(app, stage_rollups(app, [("North", 2), ("south", 1)]))
+
+    assert outcome.describe("warning").splitlines() == [
+        "warning: busiest: a sensor's name is lower-case: observed 1",
+        "    North",
+    ]
+
+
+def test_an_sql_error_in_one_of_several_suites_is_critical_whatever_its_severity(
+    app: psycopg.Connection[Any], project: Path
+) -> None:
+    write_suite(project, "busiest", rule("SELECT nonesuch FROM {batch}", "the impossible", severity="warning"))
+    write_suite(project, "totals", at_most("total", 1))
+
+    outcome = check_rollups(app, stage_rollups(app, [("north", 1)]))
+
+    assert (outcome.verdict, outcome.passed) == ("failed", 1)
+    assert outcome.describe("critical").startswith("critical: busiest: the impossible: observed an error: ")
+    assert 'column "nonesuch" does not exist' in outcome.describe("critical")
+
+
+@pytest.mark.parametrize("suite", ["busiest", "totals"])
+@pytest.mark.parametrize(
+    ("empty", "message"),
+    [
+        (False, "{0} has no suite: write great_expectations/expectations/{0}.json; nothing passes unchecked"),
+        (True, "Suite {0} has no expectations: a gate that checks nothing stays closed"),
+    ],
+    ids=["missing", "empty"],
+)
+def test_one_of_several_suites_that_checks_nothing_closes_the_gate(
+    app: psycopg.Connection[Any], project: Path, suite: str, *, empty: bool, message: str
+) -> None:
+    if empty:
+        write_suite(project, suite)
+    else:
+        (project / "expectations" / f"{suite}.json").unlink()
+
+    with pytest.raises(PermanentError, match=re.escape(message.format(suite))):
+        check_rollups(app, stage_rollups(app, [("north", 1)]))
+
+
+def test_a_table_is_checked_by_the_suite_that_it_declares(app: psycopg.Connection[Any], project: Path) -> None:
+    dataset = replace(READINGS, publishes=(Table("measured", key=("day", "sensor"), day="day", suite="other_name"),))
+    write_suite(project, "other_name", at_most("value", 10))
+
+    outcome = gate(app, dataset, stage(app, GOOD), DAY)
+
+    assert outcome.describe("critical").startswith("critical: other_name: value is at most 10: observed 2")
+
+
+# Values of the run in a suite
+
+
+def test_a_suite_gets_the_day_the_batch_and_the_parameters_of_the_run(
+    app: psycopg.Connection[Any], project: Path
+) -> None:
+    """A parameter keeps its type, wherever it stands; the day and the batch also stand inside a text."""
+    batch_id = stage(app, GOOD)
+    write_suite(
+        project,
+        "measured",
+        at_most("value", "{most_2}"),
+        {
+            "type": "expect_column_values_to_be_in_set",
+            "kwargs": {"column": "sensor", "value_set": "{sensors}"},
+            "severity": "critical",
+        },
+        {
+            "type": "expect_column_values_to_be_in_set",
+            "kwargs": {"column": "sensor", "value_set": ["{first}", "south", "{batch_id}", "{sensors} of {first}"]},
+            "severity": "critical",
+        },
+        rule("SELECT * FROM {batch} WHERE day <> '{day}' OR batch_id <> '{batch_id}'", "rows of {day}, {batch_id}"),
+    )
+    given = {"most_2": 30.5, "sensors": list(SENSORS), "first": SENSORS[0], "day": "1999-01-01", "not_used": None}
+
+    outcome = gate(app, READINGS, batch_id, DAY, given)
+
+    assert outcome.failures == []
+    assert [dict(each.arguments) for each in outcome.findings] == [
+        {"max_value": 30.5},
+        {"value_set": list(SENSORS)},
+        {"value_set": [SENSORS[0], "south", str(batch_id), "{sensors} of {first}"]},
+        {"unexpected_rows_query": f"SELECT * FROM {{batch}} WHERE day <> '{DAY}' OR batch_id <> '{batch_id}'"},
+    ]
+    assert outcome.findings[-1].expectation == f"rows of {DAY}, {batch_id}"
+
+
+@pytest.mark.parametrize("name", ["sensors", "Top_10"])
+def test_a_parameter_that_the_run_does_not_have_closes_the_gate(
+    app: psycopg.Connection[Any], project: Path, name: str
+) -> None:
+    write_suite(project, "measured", at_most("value", f"{{{name}}}"))
+
+    message = (
+        f"great_expectations/expectations/measured.json asks for {{{name}}}, and the run has no such parameter: use "
+        "one of another, batch_id, day."
+    )
+    with pytest.raises(PermanentError, match=re.escape(message)):
+        gate(app, READINGS, stage(app, GOOD), DAY, {"another": 1})
+
+
+# Great Expectations' own pages
 
 
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
-    """Let a test look while its gate runs: once the checkpoint has."""
+    """Let a test look around while its gate runs, when the checkpoint has run."""
 
     def look(at: Callable[[], object]) -> None:
         original = Checkpoint.run
@@ -257,36 +280,33 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]
 Meanwhile = Callable[[Callable[[], object]], None]
 
 
-def test_the_committed_project_is_unchanged_and_the_private_copy_gone(
-    app: psycopg.Connection[Any], temporary: Path, meanwhile: Meanwhile
+@pytest.mark.parametrize("dataset", [READINGS, ROLLUPS], ids=lambda dataset: dataset.name)
+def test_the_data_docs_lead_to_the_page_of_each_suite_and_name_the_dataset_as_the_checkpoint(
+    app: psycopg.Connection[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
-    before, modes = digests(PROJECT), list[int]()
-    meanwhile(lambda: modes.extend(copy.stat().st_mode & 0o077 for copy in temporary.iterdir()))
+    batch_id = stage(app, GOOD) if dataset is READINGS else stage_rollups(app, [("north", 1)])
+    checkpoints: list[str] = []
+    original = Checkpoint.run
 
-    check(app, stage(app, GOOD))
+    def run(self: Any) -> Any:
+        checkpoints.append(self.name)
+        return original(self)
 
-    assert modes == [0]  # nobody else could look
-    assert digests(PROJECT) == before
-    assert list(temporary.iterdir()) == []
+    monkeypatch.setattr(Checkpoint, "run", run)
 
+    outcome = gate(app, dataset, batch_id, DAY, parameters(), data_docs=tmp_path / "pages")
 
-def test_the_private_copy_is_gone_when_the_checkpoint_raises(
-    app: psycopg.Connection[Any], temporary: Path, meanwhile: Meanwhile
-) -> None:
-    meanwhile(lambda: 1 / 0)
-
-    with pytest.raises(ZeroDivisionError):
-        check(app, stage(app, GOOD))
-    assert list(temporary.iterdir()) == []
-
-
-def test_the_private_copy_is_gone_when_the_checkpoint_cannot_run(app: psycopg.Connection[Any], temporary: Path) -> None:
-    with pytest.raises(PermanentError, match="nonesuch has no suite"):
-        gate(app, "nonesuch", uuid4(), DAY, {"nonesuch": STAGED})
-    assert list(temporary.iterdir()) == []
+    assert checkpoints == [outcome.checkpoint] == [dataset.name]
+    index = tmp_path / "pages" / "index.html"
+    pages = {index.parent / link for link in re.findall("link_path': '(validations/[^']+)'", index.read_text())}
+    found = "".join(page.read_text() for page in pages)  # every link leads to a page that was copied
+    assert len(pages) == len(dataset.publishes)
+    for each in dataset.publishes:
+        for expectation in expectations(each.name):
+            assert expectation["description"] in found
 
 
-def test_no_pages_are_written_that_nobody_asked_for(
+def test_no_pages_are_written_that_were_not_asked_for(
     app: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They take half of a gate's time."""
@@ -298,9 +318,45 @@ def test_no_pages_are_written_that_nobody_asked_for(
     assert built == []
 
 
+# The private copy, and the connection
+
+
+def test_the_project_is_unchanged_and_the_private_copy_removed(
+    app: psycopg.Connection[Any], temporary: Path, meanwhile: Meanwhile
+) -> None:
+    before, modes = digests(module.PROJECT), list[int]()
+    meanwhile(lambda: modes.extend(copy.stat().st_mode & 0o077 for copy in temporary.iterdir()))
+
+    check(app, stage(app, GOOD))
+
+    assert modes == [0]  # nobody else could look
+    assert digests(module.PROJECT) == before
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_private_copy_is_removed_when_the_checkpoint_raises(
+    app: psycopg.Connection[Any], temporary: Path, meanwhile: Meanwhile
+) -> None:
+    meanwhile(lambda: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        check(app, stage(app, GOOD))
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_private_copy_is_removed_when_the_checkpoint_cannot_run(
+    app: psycopg.Connection[Any], temporary: Path
+) -> None:
+    dataset = replace(READINGS, publishes=(Table("nonesuch", key=("day",), day="day"),))
+
+    with pytest.raises(PermanentError, match="nonesuch has no suite"):
+        gate(app, dataset, uuid4(), DAY)
+    assert list(temporary.iterdir()) == []
+
+
 @pytest.fixture
 def awkward(warehouse: Login) -> Iterator[Login]:
-    """Give the login of a role whose password means something to files, URLs and shells."""
+    """Return the login of a role whose password means something to files, URLs and shells."""
     login = warehouse.as_role("gate tester", r"a:b\c$HOME'd@e/f?g%h#i \:j", warehouse.dbname)
     with warehouse.connect(autocommit=True) as admin:
         admin.execute(f'create role "{login.user}" login in role {APP}'.encode())
@@ -316,7 +372,7 @@ def test_the_password_reaches_postgres_and_no_page_or_setting(
     meanwhile(lambda: files.update(texts(temporary)))
     with awkward.connect() as connection:
         batch_id = stage(connection, GOOD)
-        outcome = gate(connection, "market", batch_id, DAY, MARKET, parameters(), data_docs=tmp_path / "pages")
+        outcome = gate(connection, READINGS, batch_id, DAY, parameters(), data_docs=tmp_path / "pages")
 
     assert outcome.verdict == "passed"
     files.update(texts(tmp_path / "pages"))
@@ -337,7 +393,7 @@ def texts(folder: Path) -> dict[Path, str]:
 def test_the_gate_connects_as_the_task_does(
     warehouse: Login, state: State, temporary: Path, meanwhile: Meanwhile
 ) -> None:
-    name = "it's $HOME: 5% & a\\b"  # one of the options that a connection may carry
+    name = "it's $HOME: 5% & a\\b"  # one of the options that a connection may have
     login = warehouse.as_role(APP, state.secrets[APP], warehouse.dbname)
     found: list[object] = []
 
@@ -351,22 +407,25 @@ def test_the_gate_connects_as_the_task_does(
     assert "sslmode=disable" in str(found[1])
 
 
+# Gates at the same time
+
+
 def verdicts_at_once(executor: Executor, app: psycopg.Connection[Any], warehouse: Login, state: State) -> None:
-    batches = [GOOD, [row("AAPL", **NEGATIVE), row("AMZN")]] * 2
+    batches = [GOOD, [row(SENSORS[0], -1.0), row(SENSORS[1])]] * 2
     batch_ids = [stage(app, rows) for rows in batches]
     login = warehouse.as_role(APP, state.secrets[APP], warehouse.dbname)
     with executor:
         assert list(executor.map(partial(verdict, login), batch_ids)) == ["passed", "failed"] * 2
 
 
-def test_gates_in_processes_give_each_batch_its_own_verdict(
+def test_gates_in_processes_return_the_verdict_of_their_own_batch(
     app: psycopg.Connection[Any], warehouse: Login, state: State
 ) -> None:
     # Forked, as the LocalExecutor does it.
     verdicts_at_once(ProcessPoolExecutor(2, multiprocessing_context("fork")), app, warehouse, state)
 
 
-def test_gates_in_threads_take_turns_and_give_each_batch_its_own_verdict(
+def test_gates_in_threads_run_one_after_the_other_and_return_the_verdict_of_their_own_batch(
     app: psycopg.Connection[Any],
     warehouse: Login,
     state: State,

@@ -1,4 +1,4 @@
-"""What gates found, as rows: all of it, whatever it is, and for as long as it is wanted."""
+"""What gates found, as rows: every value has its place, and rows are removed after the time that they are kept."""
 
 import json
 from dataclasses import replace
@@ -11,37 +11,37 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
-from include.daily_operations import tasks as views
-from include.daily_operations.views import SNAPSHOTS
-from include.market import tasks as market
-from include.market.tasks import Batch
 from psycopg.rows import dict_row
 
-from include.quality import history
-from include.quality.outcome import Finding, Outcome
-from include.warehouse.connections import DAILY_OPERATIONS, MARKET
+from include.pipeline.batch import Batch
+from include.pipeline.validate import validate
+from include.quality import results
+from include.quality.outcome import Finding, GateClosed, Outcome
 from include.warehouse.register import Run
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
-from tests.include.daily_operations import resort
-from tests.include.quality.batches import ASKED, DAY, GOOD, STAGED, TaskInstance, check, row, stage
+from tests.include.quality.suites import expectations, stage_rollups
 from tests.include.quality.test_outcome import finding, outcome, validation
 from tests.include.warehouse.airflow_connections import give
+from tests.toy import READINGS, ROLLUPS, TOYS
+from tests.toy.batches import DAY, GOOD, SENSORS, STAGING, TaskInstance, as_batch, check, row, stage
+
+pytestmark = pytest.mark.usefixtures("toys")
 
 App = psycopg.Connection[Any]
 
-RUN = Run("market_etl__traditional", "a run")
-FOREVER = 100_000  # days
-# What the columns hold is not what the fields are called.
+RUN = Run("a_dag", "a run")
+ALWAYS = 100_000  # days
+# Columns that have another name than the field of a finding.
 NAMES = {"column": "column_name"}
 
 
 @pytest.fixture
 def connected(warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for connection in (MARKET, DAILY_OPERATIONS):
-        give(monkeypatch, connection, warehouse.as_role(APP, state.secrets[APP], warehouse.dbname))
+    """Set the connections of the toy datasets, and a folder for the test's reports."""
+    for dataset in TOYS:
+        give(monkeypatch, dataset.connection, warehouse.as_role(APP, state.secrets[APP], warehouse.dbname))
     monkeypatch.setenv("AIRLOCK_REPORT_ROOT", str(tmp_path / "reports"))
 
 
@@ -51,22 +51,24 @@ def rows(app: App, table: str) -> list[dict[str, Any]]:
         return cursor.execute(f"select * from quality.{table} order by {key}".encode()).fetchall()
 
 
-def store(app: App, found: Outcome, *, day: date = DAY, batch_id: UUID | None = None, days_kept: int = FOREVER) -> Any:
+def store(
+    app: App, found: Outcome, *, day: date = DAY, batch_id: UUID | None = None, days_kept: int = ALWAYS
+) -> list[int]:
     """Store and commit, so that what is stored later is stored at another time."""
-    ids = history.store(app, found, day, batch_id or uuid4(), RUN, days_kept=days_kept)
+    ids = results.store(app, found, day, batch_id or uuid4(), RUN, days_kept=days_kept)
     app.commit()
     return ids
 
 
 def stored(app: App, *findings: Finding) -> list[dict[str, Any]]:
-    """Store findings; gives the rows that they became."""
+    """Store findings; returns their rows."""
     store(app, outcome(validation(*findings)))
     return rows(app, "expectation_result")
 
 
 def test_every_column_is_what_the_gate_found(app: App) -> None:
-    bad = [row("BAD", volume=-7.0), row("1BAD"), row("AAPL", volume=None)]
-    batch_id = stage(app, [*GOOD, *bad, row("MOVED", close_price=500.0, high_price=500.0, change=500.0 - 196.235)])
+    bad = [row("negative", -7.0), row("empty", None), row("twice"), row("twice"), row("high", 600.0)]
+    batch_id = stage(app, [*GOOD, *bad])
     found = check(app, batch_id)
     [of_suite] = found.validations
 
@@ -75,9 +77,9 @@ def test_every_column_is_what_the_gate_found(app: App) -> None:
     assert rows(app, "validation") == [
         {
             "id": id_,
-            "checkpoint": "market",
-            "suite": "market",
-            "asset": STAGED,
+            "checkpoint": "readings",
+            "suite": "measured",
+            "staging_table": STAGING,
             "day": DAY,
             "batch_id": batch_id,
             "dag_id": RUN.dag_id,
@@ -86,39 +88,46 @@ def test_every_column_is_what_the_gate_found(app: App) -> None:
             "seconds": found.seconds,
             "verdict": "failed",
             "highest_severity": "critical",
-            "rows_checked": 6,
+            "rows_checked": 7,
             "rows_quarantined": 0,
         }
     ]
-    results = rows(app, "expectation_result")
-    assert [each["position"] for each in results] == list(range(18))
-    for result, each in zip(results, of_suite.findings, strict=True):
+    stored = rows(app, "expectation_result")
+    suite = expectations("measured")
+    assert [each["position"] for each in stored] == list(range(len(suite)))
+    assert [each["expectation"] for each in stored] == [each["description"] for each in suite]
+    for result, each in zip(stored, of_suite.findings, strict=True):
         for column in ("expectation", "type", "column", "severity", "verdict", "observed", "observed_number"):
             assert result[NAMES.get(column, column)] == getattr(each, column), (column, each.expectation)
         assert (result["checked"], result["unexpected"]) == (each.checked, each.unexpected)
-        # As JSON says it: dates and keys are texts, lists are lists.
+        # As JSON has it: dates and keys are texts, lists are lists.
         assert result["arguments"] == json.loads(json.dumps(dict(each.arguments), default=str))
         assert result["sample"] == json.loads(json.dumps(each.sample, default=str))
-    by_name = {each["expectation"]: each for each in results}
-    assert len([each for each in results if each["verdict"] == "failed"]) == 5
-    empty = by_name["volume is never empty"]
-    assert (empty["column_name"], empty["observed_number"], empty["checked"], empty["unexpected"]) == (
-        "volume",
-        1,
-        6,
-        1,
+    by_name = {each["expectation"]: each for each in stored}
+    assert {name for name, each in by_name.items() if each["verdict"] == "failed"} == {
+        "value is never empty",
+        "one row per day and sensor",
+        "value is not negative",
+        "value is seldom above 500",
+    }
+    empty = by_name["value is never empty"]
+    assert (empty["column_name"], empty["observed_number"], empty["checked"], empty["unexpected"]) == ("value", 1, 7, 1)
+    assert empty["sample"] == [{"day": "2023-08-01", "sensor": "empty", "value": None}]
+    negative = by_name["value is not negative"]
+    assert (negative["observed"], negative["unexpected"], negative["checked"]) == ("1", 1, None)
+    assert [each["sensor"] for each in negative["sample"]] == ["negative"]
+    assert negative["arguments"] == {"unexpected_rows_query": "SELECT * FROM {batch} WHERE value < 0"}
+    assert by_name["value is seldom above 500"]["severity"] == "warning"
+    of_day = by_name["every row is of the run's day"]
+    assert (of_day["verdict"], of_day["arguments"]["unexpected_rows_query"]) == (
+        "passed",
+        "SELECT * FROM {batch} WHERE day <> DATE '2023-08-01'",
     )
-    assert empty["sample"] == [{"market_date": "2023-08-01", "ticker": "AAPL", "volume": None}]
-    negative = by_name["volume is finite and not negative"]
-    assert (negative["observed"], negative["sample"][0]["ticker"]) == ("1", "BAD")
-    assert "unexpected_rows_query" in negative["arguments"]
-    assert by_name["the price moved by at most 25 % between open and close"]["severity"] == "warning"
-    dates = by_name["every row is of the run's date"]
-    assert (dates["verdict"], dates["arguments"]["value_set"]) == ("passed", ["2023-08-01"])
-    assert by_name["one row a day and ticker"]["unexpected"] == 2
+    assert by_name["every sensor that was asked for is there"]["arguments"]["value_set"] == list(SENSORS)
+    assert by_name["one row per day and sensor"]["unexpected"] == 2
 
 
-def test_what_was_quarantined_is_stored_as_that(app: App) -> None:
+def test_rows_that_were_quarantined_are_stored_as_such(app: App) -> None:
     found = outcome(
         validation(finding("critical", "quarantined", "a", unexpected=3, observed="3"), finding(), quarantined=3),
         validation(finding("warning", "failed", "b", suite="other"), suite="other"),
@@ -129,7 +138,7 @@ def test_what_was_quarantined_is_stored_as_that(app: App) -> None:
     assert [
         (each["id"], each["suite"], each["verdict"], each["highest_severity"], each["rows_quarantined"])
         for each in rows(app, "validation")
-    ] == [(ids[0], "market", "quarantined", "critical", 3), (ids[1], "other", "warned", "warning", 0)]
+    ] == [(ids[0], "measured", "quarantined", "critical", 3), (ids[1], "other", "warned", "warning", 0)]
     assert [
         (each["validation_id"], each["position"], each["expectation"], each["verdict"], each["severity"])
         for each in rows(app, "expectation_result")
@@ -169,70 +178,65 @@ CUT = LONG[:10_000] + "…"
     ],
     ids=lambda value: f"{type(value).__name__} {str(value)[:20]!a}",
 )
-def test_any_value_has_its_place(app: App, value: object, kept: object) -> None:
+def test_a_value_of_any_type_is_stored(app: App, value: object, kept: object) -> None:
     [result] = stored(app, finding(sample=[{"value": value}, value], arguments={"value": value, "list": [value]}))
 
     assert result["sample"] == [{"value": kept}, kept]
     assert result["arguments"] == {"value": kept, "list": [kept]}
 
 
-def test_texts_are_stored_without_nul_and_cut_where_they_are_long(app: App) -> None:
+def test_texts_are_stored_without_nul_and_cut_when_they_are_long(app: App) -> None:
     [result] = stored(app, finding(name="a\0🚀" + LONG, observed="b\0" + LONG))
 
     assert result["expectation"] == "a\N{REPLACEMENT CHARACTER}🚀" + LONG[:9_997] + "…"
     assert result["observed"] == "b\N{REPLACEMENT CHARACTER}" + LONG[:9_998] + "…"
 
 
-def test_a_value_of_the_batch_that_is_no_number_is_stored_as_the_gate_saw_it(app: App) -> None:
-    batch_id = stage(app, [*GOOD, row("NAN", volume=nan), row("INF", volume=inf), row("🚀'; --" + LONG)])
+def test_bad_rows_with_values_that_json_does_not_have_are_stored(app: App) -> None:
+    sensor = "🚀'; --" + LONG
+    batch_id = stage(app, [*GOOD, row("nan", nan), row("inf", inf), row(sensor, 2000.0)])
 
     store(app, check(app, batch_id), batch_id=batch_id)
 
     by_name = {each["expectation"]: each for each in rows(app, "expectation_result")}
-    volumes = {each["ticker"]: each["volume"] for each in by_name["volume is finite and not negative"]["sample"]}
-    assert volumes == {"NAN": "nan", "INF": "inf"}
-    [named] = by_name["tickers look like tickers"]["sample"]
-    assert named["ticker"] == ("🚀'; --" + LONG)[:10_000] + "…"
+    sample = {each["sensor"]: each["value"] for each in by_name["value is at most 1000"]["sample"]}
+    assert sample == {"nan": "nan", "inf": "inf", sensor[:10_000] + "…": 2000.0}
 
 
-def test_figures_that_no_trend_can_show_are_stored_without_one(app: App) -> None:
-    seen = [result["observed_number"] for result in stored(app, finding(observed_number=None), finding())]
+def test_an_observation_that_is_no_number_is_stored_without_one(app: App) -> None:
+    numbers = [result["observed_number"] for result in stored(app, finding(observed_number=None), finding())]
 
-    assert seen == [None, 1.0]
-
-
-# Whatever comes of the task
+    assert numbers == [None, 1.0]
 
 
-def batch_of(app: App, *rows: Any) -> Batch:
-    return Batch(market_date=DAY.isoformat(), tickers=list(ASKED), batch_id=str(stage(app, rows)))
+# Whatever the verdict
 
 
 @pytest.mark.usefixtures("connected")
 def test_results_are_stored_before_a_closed_gate_fails_its_task(app: App) -> None:
-    batch = batch_of(app, row("AAPL", volume=-7.0), row("AMZN"))
+    batch = as_batch(stage(app, [row(SENSORS[0], -7.0), row(SENSORS[1])]))
 
-    with pytest.raises(AirflowFailException):
-        market.validate_market_data(batch, TaskInstance(run_id="this run"))
+    with pytest.raises(GateClosed):
+        validate(READINGS, batch, TaskInstance(run_id="this run"))
 
     [line] = rows(app, "validation")
     assert (line["verdict"], line["highest_severity"], line["run_id"]) == ("failed", "critical", "this run")
     assert str(line["batch_id"]) == batch["batch_id"]
     failed = [each for each in rows(app, "expectation_result") if each["verdict"] == "failed"]
-    assert [each["expectation"] for each in failed] == ["volume is finite and not negative"]
+    assert [each["expectation"] for each in failed] == ["value is not negative"]
 
 
 @pytest.mark.usefixtures("connected")
 def test_every_try_is_stored(app: App) -> None:
-    batch = batch_of(app, *GOOD)
+    batch = as_batch(stage(app, GOOD))
 
     for _ in range(2):
-        market.validate_market_data(batch, TaskInstance())
+        validate(READINGS, batch, TaskInstance())
 
     assert [(str(each["batch_id"]), each["verdict"]) for each in rows(app, "validation")] == [
         (batch["batch_id"], "passed")
     ] * 2
-    assert len(rows(app, "expectation_result")) == 36
+    assert len(rows(app, "expectation_result")) == 2 * len(expectations("measured"))
 
 
 @pytest.mark.usefixtures("connected")
@@ -240,60 +244,63 @@ def test_every_try_is_stored(app: App) -> None:
 def test_results_that_cannot_be_stored_fail_the_task_and_leave_the_batch_as_it_was(
     app: App, warehouse: Login, table: str
 ) -> None:
-    bad = row("T00", high_price=195.0)
-    batch = batch_of(app, bad, *(row(f"T{number:02}") for number in range(1, 40)))
-    batch["tickers"] = ["T00"]
+    batch_id = stage(app, [row("T00", 2000.0), *(row(f"T{number:02}") for number in range(1, 40))])
     with warehouse.connect() as admin:
         admin.execute(f"revoke insert on quality.{table} from {APP}".encode())
     ti = TaskInstance()
 
     with pytest.raises(psycopg.errors.InsufficientPrivilege):  # a retry may heal it
-        market.validate_market_data(batch, ti)
+        validate(READINGS, as_batch(batch_id, sensors=["T00"]), ti)
 
     assert ti.pushed == {}
     assert rows(app, "validation") == []
     assert app.execute("select count(*) from quality.quarantine").fetchone() == (0,)
-    staged = app.execute("select count(*) from market_staging.transformed_market_data").fetchone()
-    assert staged == (40,)
+    assert app.execute(f"select count(*) from {STAGING}".encode()).fetchone() == (40,)
 
 
 @pytest.mark.usefixtures("connected")
-def test_a_run_of_the_views_stores_a_validation_of_each(app: App, warehouse: Login) -> None:
-    with warehouse.connect() as admin:
-        resort.fill(admin, **{**resort.GOOD, "inventory": [(DAY, "Coffee", -5, True), (DAY, "Map", 3, False)]})
-    batch_id = resort.refresh(app)
-    batch = views.Batch(as_of=DAY.isoformat(), batch_id=str(batch_id), views=resort.VIEWS)
+def test_a_run_of_views_stores_a_validation_of_each(app: App) -> None:
+    busiest = [(f"sensor {number}", 10) for number in range(4)]  # at most three are the busiest
+    batch_id = stage_rollups(app, busiest)
+    batch = Batch(
+        dataset=ROLLUPS.name,
+        day=DAY.isoformat(),
+        batch_id=str(batch_id),
+        publishes=ROLLUPS.published_names,
+        params={},
+    )
 
-    with pytest.raises(AirflowFailException):
-        views.validate_views(batch, TaskInstance("daily_operations_view_update"))
+    with pytest.raises(GateClosed):
+        validate(ROLLUPS, batch, TaskInstance("a_dag_of_views"))
 
-    stored = rows(app, "validation")
-    assert [(each["suite"], each["asset"], each["verdict"], each["rows_checked"]) for each in stored] == [
-        ("admission_by_entrance", f"{SNAPSHOTS}.admission_by_entrance", "passed", 3),
-        ("items_to_order", f"{SNAPSHOTS}.items_to_order", "failed", 1),
-        ("top_selling_items_by_location", f"{SNAPSHOTS}.top_selling_items_by_location", "passed", 3),
-        ("ytd_labor_metrics", f"{SNAPSHOTS}.ytd_labor_metrics", "passed", 3),
+    validations = rows(app, "validation")
+    assert [(each["suite"], each["staging_table"], each["verdict"], each["rows_checked"]) for each in validations] == [
+        ("busiest", "rollups_staging.busiest", "failed", 4),
+        ("totals", "rollups_staging.totals", "passed", 1),
     ]
-    together = {(each["checkpoint"], each["batch_id"], each["started_at"], each["dag_id"]) for each in stored}
-    assert [(name, batch, dag) for name, batch, _, dag in together] == [
-        ("daily_operations", batch_id, "daily_operations_view_update")
+    together = {(each["checkpoint"], each["batch_id"], each["started_at"], each["dag_id"]) for each in validations}
+    assert [(name, batch, dag) for name, batch, _, dag in together] == [("rollups", batch_id, "a_dag_of_views")]
+    stored = rows(app, "expectation_result")
+    wanted = [each for view in ROLLUPS.publishes for each in expectations(view.name)]
+    assert [(each["expectation"], each["severity"]) for each in stored] == [
+        (each["description"], each["severity"]) for each in wanted
     ]
-    names = [(name, severity) for _, name, severity in resort.expectations()]
-    results = rows(app, "expectation_result")
-    assert sorted((each["expectation"], each["severity"]) for each in results) == sorted(names)
-    assert [each["expectation"] for each in results if each["verdict"] != "passed"] == ["quantities are not negative"]
+    assert [each["expectation"] for each in stored if each["verdict"] != "passed"] == [
+        "one to three sensors are the busiest"
+    ]
 
 
-# How long
+# How long results are kept
 
 
-def test_only_what_is_older_than_it_is_kept_is_removed_and_its_results_with_it(app: App) -> None:
+def test_results_that_are_older_than_the_days_kept_are_removed_and_no_others(app: App) -> None:
     now = datetime.now(UTC)
     for days in (61, 60.01, 59.99, 1):
         store(app, replace(outcome(validation(finding(name=str(days)))), started_at=now - timedelta(days=days)))
     app.execute(
-        "insert into quality.quarantine (checkpoint, asset, day, batch_id, dag_id, run_id, quarantined_at, row_data, "
-        "rules) values ('market', 'a', '2020-01-01', gen_random_uuid(), 'd', 'r', '2020-01-01', '{}', '{a}')"
+        "insert into quality.quarantine (checkpoint, staging_table, day, batch_id, dag_id, run_id, quarantined_at, "
+        "row_data, rules) "
+        "values ('readings', 'a', '2020-01-01', gen_random_uuid(), 'd', 'r', '2020-01-01', '{}', '{a}')"
     )
     app.commit()
 
@@ -310,10 +317,11 @@ def test_results_are_kept_as_long_as_the_setting_says(app: App, monkeypatch: pyt
     for days in (100, 300, 500):
         store(app, replace(outcome(validation(finding())), started_at=now - timedelta(days=days)))
 
-    market.validate_market_data(batch_of(app, *GOOD), TaskInstance())
+    monkeypatch.delenv("AIRLOCK_QUALITY_DAYS_KEPT", raising=False)
+    validate(READINGS, as_batch(stage(app, GOOD)), TaskInstance())
     assert len(rows(app, "validation")) == 3  # 500 days is longer than the default
     app.commit()
 
     monkeypatch.setenv("AIRLOCK_QUALITY_DAYS_KEPT", "200")
-    market.validate_market_data(batch_of(app, *GOOD), TaskInstance())
+    validate(READINGS, as_batch(stage(app, GOOD)), TaskInstance())
     assert [(now - each["started_at"]).days for each in rows(app, "validation")] == [100, -1, -1]
