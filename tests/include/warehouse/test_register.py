@@ -1,4 +1,4 @@
-"""The register of publications: what readers see, what they saw, and the way back to it."""
+"""The register of publications: what readers see, what they saw before, and the way back to it."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,47 +8,51 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from include.warehouse.publish import publish_market_day, roll_back_market_day
 
 from include.errors import PermanentError
+from include.pipeline.publish import publish_batch, roll_back_batch
 from include.warehouse import register
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
-from tests.include.quality.batches import DAY, row, stage
 from tests.include.warehouse.concurrency import await_blocked
-from tests.include.warehouse.publications import (
+from tests.toy import READINGS
+from tests.toy.batches import (
+    DAY,
     KEEP,
+    PUBLISHED,
     Line,
-    batch,
     publish,
     publish_new,
     published,
     registered,
     roll_back,
+    row,
     run,
+    stage,
     staged,
+    with_value,
 )
 
 OTHER_DAY = date(2023, 7, 31)
 
 
 def replay(app: psycopg.Connection[Any], history: str, keep: int = KEEP) -> dict[str, UUID]:
-    """Publish (a letter: that batch, staged when it is first named) and roll back (<); gives the batches."""
+    """Publish (a letter: that batch, staged when it is first named) and roll back (<); return the batches."""
     batches: dict[str, UUID] = {}
     for number, step in enumerate(history.split()):
         if step == "<":
             roll_back(app, f"step {number}", keep=keep)
         else:
             if step not in batches:
-                batches[step] = stage(app, batch(float(ord(step))))
+                batches[step] = stage(app, with_value(float(ord(step))))
             publish(app, batches[step], f"step {number}", keep=keep)
     return batches
 
 
-def shown(app: psycopg.Connection[Any]) -> str:
-    """Give the letter of the batch that readers see."""
-    return "".join({chr(int(volume)) for _, _, volume in published(app)})
+def seen_letter(app: psycopg.Connection[Any]) -> str:
+    """Return the letter of the batch that readers see."""
+    return "".join({chr(int(value)) for _, _, value in published(app)})
 
 
 def test_each_publication_of_a_day_is_registered_and_the_last_is_current(app: psycopg.Connection[Any]) -> None:
@@ -60,10 +64,10 @@ def test_each_publication_of_a_day_is_registered_and_the_last_is_current(app: ps
         Line(DAY, second, "run 3", is_current=True, restores=None),
     ]
     names = app.execute("select distinct object, scope, dag_id from warehouse.publication").fetchall()
-    assert names == [("market.transformed_market_data", "day", "a_dag")]
+    assert names == [("readings.measured", "day", "a_dag")]
 
 
-def test_a_retry_adds_no_line(app: psycopg.Connection[Any]) -> None:
+def test_a_retry_of_a_publication_is_not_registered_again(app: psycopg.Connection[Any]) -> None:
     publish_new(app, 1.0, OTHER_DAY)
     batch_id = publish_new(app, 2.0)
     before = registered(app)
@@ -89,16 +93,16 @@ def test_the_warehouse_refuses_a_second_current_publication(
 
 def test_a_rollback_restores_the_rows_exactly_and_is_registered_itself(app: psycopg.Connection[Any]) -> None:
     def whole_table() -> list[tuple[Any, ...]]:
-        return app.execute("select * from market.transformed_market_data order by market_date, ticker").fetchall()
+        return app.execute(f"select * from {PUBLISHED} order by day, sensor".encode()).fetchall()
 
-    awkward = {"open_price": 0.1 + 0.2, "low_price": 5e-324, "change": -0.0, "volume": 2.0**53 + 2}
+    values = {"a": 0.1 + 0.2, "b": 5e-324, "c": -0.0, "d": 2.0**53 + 2}
     publish_new(app, 1.0, OTHER_DAY)
-    first = stage(app, [row("AAPL", **awkward), row("GOOG"), row("MSFT")])
+    first = stage(app, [row(sensor, value) for sensor, value in values.items()])
     publish(app, first, "the first run")
     before = whole_table()
     second = publish_new(app, 2.0)
 
-    assert roll_back(app) == (first, 3)
+    assert roll_back(app) == (first, len(values))
 
     assert repr(whole_table()) == repr(before)  # -0.0 equals 0.0
     assert registered(app)[1:] == [
@@ -116,7 +120,7 @@ def test_a_rollback_restores_the_rows_exactly_and_is_registered_itself(app: psyc
         ("A B < B", "B"),  # forward again
         ("A B C < C <", "B"),
         ("A B C < C < <", "A"),
-        ("A B < C <", "A"),  # not B, which was withdrawn before C
+        ("A B < C <", "A"),  # not B, which was rolled back before C
         ("A B C < < D <", "A"),
         ("A B C < D < <", "A"),
         ("A B C < B D <", "B"),
@@ -127,7 +131,7 @@ def test_a_rollback_restores_the_rows_exactly_and_is_registered_itself(app: psyc
 def test_a_rollback_goes_to_the_publication_before(app: psycopg.Connection[Any], history: str, seen: str) -> None:
     batches = replay(app, history)
 
-    assert shown(app) == seen
+    assert seen_letter(app) == seen
     assert [line.batch_id for line in registered(app) if line.is_current] == [batches[seen]]
 
 
@@ -137,14 +141,14 @@ def test_a_day_without_an_earlier_publication_stays_as_it_is(app: psycopg.Connec
     before = (published(app), registered(app))
 
     with pytest.raises(
-        PermanentError, match=f"^market.transformed_market_data has no earlier publication of {DAY} to go back to"
+        PermanentError, match=f"^readings.measured has no earlier publication of {DAY} to go back to"
     ):
         roll_back(app, "one too many")
 
     assert (published(app), registered(app)) == before
 
 
-def test_a_day_is_rolled_back_for_itself(app: psycopg.Connection[Any]) -> None:
+def test_one_day_is_rolled_back_without_the_others(app: psycopg.Connection[Any]) -> None:
     publish_new(app, 1.0, OTHER_DAY)
     publish_new(app, 2.0)
     publish_new(app, 3.0, OTHER_DAY)
@@ -153,34 +157,34 @@ def test_a_day_is_rolled_back_for_itself(app: psycopg.Connection[Any]) -> None:
         roll_back(app, day=DAY)
     roll_back(app, day=OTHER_DAY)
 
-    assert [(day, volume) for day, ticker, volume in published(app) if ticker == "AAPL"] == [
+    assert [(day, value) for day, sensor, value in published(app) if sensor == "north"] == [
         (OTHER_DAY, 1.0),
         (DAY, 2.0),
     ]
 
 
 @pytest.mark.parametrize("history", ["A B C <", "A B C < <"])
-def test_a_rollback_that_is_tried_again_changes_nothing(app: psycopg.Connection[Any], history: str) -> None:
+def test_a_retry_of_a_rollback_changes_nothing(app: psycopg.Connection[Any], history: str) -> None:
     batches = replay(app, history)
     before = (published(app), registered(app))
 
-    assert roll_back(app, before[1][-1].run) == (batches[shown(app)], 2)
+    assert roll_back(app, before[1][-1].run) == (batches[seen_letter(app)], 2)
 
     assert (published(app), registered(app)) == before
 
 
-def test_a_batch_that_is_no_longer_kept_cannot_be_gone_back_to(app: psycopg.Connection[Any]) -> None:
+def test_a_batch_that_is_no_longer_kept_cannot_be_restored(app: psycopg.Connection[Any]) -> None:
     batches = replay(app, "A B C <", keep=2)
     before = (published(app), registered(app), staged(app))
 
     with pytest.raises(
         PermanentError,
-        match=rf"^Batch {batches['A']} of {DAY} is not in staging \(a day's last 2 published batches are kept\)",
+        match=rf"^Batch {batches['A']} of {DAY} is not in staging \(the last 2 published batches are kept\)",
     ):
         roll_back(app, "one too many", keep=2)
 
     assert (published(app), registered(app), staged(app)) == before
-    assert shown(app) == "B"
+    assert seen_letter(app) == "B"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +198,7 @@ def test_a_batch_that_is_no_longer_kept_cannot_be_gone_back_to(app: psycopg.Conn
         ("A B C C", 3, "ABC"),
     ],
 )
-def test_a_days_last_published_batches_are_kept(
+def test_the_last_published_batches_of_a_day_are_kept(
     app: psycopg.Connection[Any], history: str, keep: int, kept: str
 ) -> None:
     batches = replay(app, history, keep)
@@ -202,23 +206,23 @@ def test_a_days_last_published_batches_are_kept(
     assert staged(app) == {batches[letter] for letter in kept}
 
 
-def test_only_what_a_day_is_past_is_removed(app: psycopg.Connection[Any]) -> None:
-    never_published = stage(app, batch(0.0))
-    other_day = {stage(app, batch(0.0, OTHER_DAY)), *(publish_new(app, 1.0, OTHER_DAY, keep=9) for _ in range(3))}
+def test_only_batches_of_the_day_that_are_older_than_those_kept_are_removed(app: psycopg.Connection[Any]) -> None:
+    never_published = stage(app, with_value(0.0))
+    other_day = {stage(app, with_value(0.0, OTHER_DAY)), *(publish_new(app, 1.0, OTHER_DAY, keep=9) for _ in range(3))}
     first = publish_new(app, 1.0, keep=2)
     assert staged(app) == {*other_day, never_published, first}  # there are not enough publications yet
 
     second = publish_new(app, 2.0, keep=2)
     assert staged(app) == {*other_day, first, second}
 
-    under_way = stage(app, batch(3.0))
+    in_progress = stage(app, with_value(3.0))
     third = publish_new(app, 4.0, keep=2)
-    assert staged(app) == {*other_day, second, third, under_way}
-    assert publish(app, under_way, "run 3") == 2
+    assert staged(app) == {*other_day, second, third, in_progress}
+    assert publish(app, in_progress, "run 3") == 2
 
 
-def test_a_run_that_is_run_again_after_its_publication_gets_another_batch(app: psycopg.Connection[Any]) -> None:
-    batch_id = stage(app, batch(1.0))
+def test_a_run_that_runs_again_after_its_publication_gets_another_batch(app: psycopg.Connection[Any]) -> None:
+    batch_id = stage(app, with_value(1.0))
     assert register.unpublished(app, batch_id) == batch_id  # a retry before that replaces its rows
 
     publish(app, batch_id)
@@ -232,24 +236,26 @@ def test_a_run_that_is_run_again_after_its_publication_gets_another_batch(app: p
 Act = Callable[[psycopg.Connection[Any], UUID], object]
 
 
-def publish_it(connection: psycopg.Connection[Any], batch_id: UUID) -> None:
-    publish_market_day(connection, batch_id, DAY, run("the publication"), keep=KEEP)
+def publish_again(connection: psycopg.Connection[Any], batch_id: UUID) -> None:
+    publish_batch(connection, READINGS, batch_id, DAY, run("the publication"), keep=KEEP)
 
 
 def go_back(connection: psycopg.Connection[Any], _: UUID) -> None:
-    roll_back_market_day(connection, DAY, run(f"the rollback of session {connection.info.backend_pid}"), keep=KEEP)
+    roll_back_batch(
+        connection, READINGS, DAY, run(f"the rollback of session {connection.info.backend_pid}"), keep=KEEP
+    )
 
 
 @pytest.mark.parametrize(
     ("first", "second", "seen"),
-    [(go_back, go_back, "A"), (publish_it, go_back, "C"), (go_back, publish_it, "D")],
+    [(go_back, go_back, "A"), (publish_again, go_back, "C"), (go_back, publish_again, "D")],
     ids=["two rollbacks", "a rollback after a publisher", "a publisher after a rollback"],
 )
 def test_two_that_change_a_day_take_turns(
     app: psycopg.Connection[Any], warehouse: Login, state: State, first: Act, second: Act, seen: str
 ) -> None:
     replay(app, "A B C")
-    fourth = stage(app, batch(float(ord("D"))))
+    fourth = stage(app, with_value(float(ord("D"))))
 
     def act_second() -> None:
         with warehouse.as_role(APP, state.secrets[APP], warehouse.dbname).connect() as connection:
@@ -262,11 +268,11 @@ def test_two_that_change_a_day_take_turns(
         app.commit()
         done.result()
 
-    assert shown(app) == seen
+    assert seen_letter(app) == seen
     assert len(registered(app)) == 5
     assert [line.is_current for line in registered(app)] == [False] * 4 + [True]
 
 
 def test_an_object_that_was_never_published_has_no_current_publication(app: psycopg.Connection[Any]) -> None:
-    assert register.current(app, "market.transformed_market_data", DAY) is None
+    assert register.current(app, PUBLISHED, DAY) is None
     assert register.current(app, str(uuid4())) is None
