@@ -1,4 +1,4 @@
-"""The four queries, on rows few enough to add up by hand."""
+"""The queries of the views, on rows few enough to add up by hand."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -9,13 +9,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from include.daily_operations.views import FOLDER
 from psycopg import sql
-from tests.include.daily_operations.resort import DAY, VIEWS, Rows, fill
 
+from include.datasets.daily_operations.dataset import DAILY_OPERATIONS
+from include.warehouse.columns import query
 from include.warehouse.roles import APP
 from local.login import Login
 from tests.conftest import fresh_warehouse
+from tests.datasets.daily_operations.resort import ADMISSION, DAY, LABOR, ORDERS, SELLERS, VIEWS, Rows, fill, view
 
 BEFORE, AFTER = DAY - timedelta(days=1), DAY + timedelta(days=1)
 NEW_YEAR = date(2023, 1, 1)
@@ -23,7 +24,7 @@ NEW_YEAR = date(2023, 1, 1)
 
 @pytest.fixture(scope="module")
 def database(postgres: Login) -> Iterator[Login]:
-    """Give one warehouse for all: what a test puts into it is never committed."""
+    """Return one warehouse for all: what a test puts into it is never committed."""
     with fresh_warehouse(postgres) as login:
         yield login
 
@@ -35,20 +36,15 @@ def admin(database: Login) -> Iterator[psycopg.Connection[Any]]:
         connection.rollback()
 
 
-def given(admin: psycopg.Connection[Any], view: str, day: date = DAY) -> list[tuple[Any, ...]]:
-    """Give what a query gives, as the DAGs, and with the day as text, as a run hands it on."""
+def result(admin: psycopg.Connection[Any], name: str, day: date = DAY) -> list[tuple[Any, ...]]:
+    """Return the rows of a view's query, run as the DAGs do: as their role, and with the day as text."""
     admin.execute(sql.SQL("set local role {}").format(sql.Identifier(APP)))
-    query = (FOLDER / f"{view}.sql").read_text()
-    return sorted(admin.execute(query.encode(), {"as_of": day.isoformat()}).fetchall())
+    return sorted(admin.execute(query(DAILY_OPERATIONS, view(name)), {"as_of": day.isoformat()}).fetchall())
 
 
-def test_these_four_are_there() -> None:
-    assert {path.stem for path in FOLDER.glob("*.sql")} >= set(VIEWS)  # and those of your own
-
-
-@pytest.mark.parametrize("view", VIEWS)
-def test_nothing_in_nothing_out(admin: psycopg.Connection[Any], view: str) -> None:
-    assert given(admin, view) == []
+@pytest.mark.parametrize("name", VIEWS)
+def test_empty_source_tables_give_an_empty_result(admin: psycopg.Connection[Any], name: str) -> None:
+    assert result(admin, name) == []
 
 
 def test_admissions_are_summed_over_the_prices_of_an_entrance(admin: psycopg.Connection[Any]) -> None:
@@ -57,16 +53,16 @@ def test_admissions_are_summed_over_the_prices_of_an_entrance(admin: psycopg.Con
         guest_attendance=[
             (DAY, "Gate", "50.25", 3),  # 150.75
             (DAY, "Gate", "20.10", 2),  # 40.20
-            (DAY, "Gate", "0.00", 7),  # let in for nothing, and counted
+            (DAY, "Gate", "0.00", 7),  # free tickets are counted
             (DAY, "Pier", "50.25", 1),
-            (DAY, "Lift", "50.25", 0),  # open, but nobody came
+            (DAY, "Lift", "50.25", 0),  # open, but without guests
             (BEFORE, "Gate", "50.25", 1000),
             (AFTER, "Gate", "50.25", 1000),
             (BEFORE, "Yesterday's", "50.25", 1000),
         ],
     )
 
-    assert given(admin, "admission_by_entrance") == [
+    assert result(admin, ADMISSION) == [
         (DAY, "Gate", 12, Decimal("190.95")),
         (DAY, "Lift", 0, Decimal("0.00")),
         (DAY, "Pier", 1, Decimal("50.25")),
@@ -77,7 +73,7 @@ def test_a_day_of_more_tickets_than_an_integer_holds_is_summed(admin: psycopg.Co
     most = 2**31 - 1
     fill(admin, guest_attendance=[(DAY, "Gate", price, most) for price in ("10.01", "99999999.99")])
 
-    assert given(admin, "admission_by_entrance") == [(DAY, "Gate", 2 * most, most * Decimal("100000010.00"))]
+    assert result(admin, ADMISSION) == [(DAY, "Gate", 2 * most, most * Decimal("100000010.00"))]
 
 
 def test_only_what_the_inventory_of_the_day_marks_is_to_be_ordered(admin: psycopg.Connection[Any]) -> None:
@@ -86,7 +82,7 @@ def test_only_what_the_inventory_of_the_day_marks_is_to_be_ordered(admin: psycop
         inventory=[
             (DAY, "Coffee", 5, True),
             (DAY, "Lemonade", 0, True),
-            (DAY, "Map", 0, False),  # none left, and none wanted: the mark decides, not the count
+            (DAY, "Map", 0, False),  # none left, and not marked: the mark decides, not the count
             (DAY, "Gloves", 500, True),
             (BEFORE, "Coffee", 4, True),
             (BEFORE, "Water", 1, True),
@@ -94,7 +90,7 @@ def test_only_what_the_inventory_of_the_day_marks_is_to_be_ordered(admin: psycop
         ],
     )
 
-    assert given(admin, "items_to_order") == [(DAY, "Coffee", 5), (DAY, "Gloves", 500), (DAY, "Lemonade", 0)]
+    assert result(admin, ORDERS) == [(DAY, "Coffee", 5), (DAY, "Gloves", 500), (DAY, "Lemonade", 0)]
 
 
 @pytest.mark.parametrize(
@@ -137,10 +133,10 @@ def test_the_best_sellers_of_each_location(
 ) -> None:
     fill(admin, item_sales=sales)
 
-    assert given(admin, "top_selling_items_by_location") == [(DAY, *each, 1) for each in best]
+    assert result(admin, SELLERS) == [(DAY, *each, 1) for each in best]
 
 
-LABOR: Rows = [
+WORKED: Rows = [
     (date(2022, 12, 31), "Ada", "8.00", "100.00", "80.00"),
     (NEW_YEAR, "Ada", "1.25", "10.10", "8.01"),
     (date(2023, 3, 15), "Ada", "2.50", "20.20", "16.02"),
@@ -165,15 +161,15 @@ LABOR: Rows = [
     ],
     ids=str,
 )
-def test_labor_counts_from_1_january_to_the_day_itself(
+def test_labor_is_summed_from_1_january_to_the_day_itself(
     admin: psycopg.Connection[Any], day: date, worked: list[tuple[str, ...]]
 ) -> None:
-    fill(admin, labor=LABOR)
+    fill(admin, labor=WORKED)
 
-    assert given(admin, "ytd_labor_metrics", day) == [(name, *map(Decimal, sums)) for name, *sums in worked]
+    assert result(admin, LABOR, day) == [(name, *map(Decimal, sums)) for name, *sums in worked]
 
 
-def test_all_four_give_what_plain_python_gives_of_many_rows(admin: psycopg.Connection[Any]) -> None:
+def test_all_queries_return_what_plain_python_computes_from_many_rows(admin: psycopg.Connection[Any]) -> None:
     chance = Random(7)  # noqa: S311 - the same rows every time
     days = [DAY - timedelta(days=number) for number in range(4)]
     names = ["Ada", "Ben", "Cy"]
@@ -197,17 +193,17 @@ def test_all_four_give_what_plain_python_gives_of_many_rows(admin: psycopg.Conne
     for day, place, name, count, _ in sales:
         sold[day, place][name] += count
     for number, as_of in enumerate(days):
-        assert given(admin, "admission_by_entrance", as_of) == [(as_of, name, *admitted[as_of, name]) for name in names]
-        assert given(admin, "items_to_order", as_of) == [
+        assert result(admin, ADMISSION, as_of) == [(as_of, name, *admitted[as_of, name]) for name in names]
+        assert result(admin, ORDERS, as_of) == [
             (day, name, count) for day, name, count, wanted in stock if wanted and day == as_of
         ]
-        assert given(admin, "top_selling_items_by_location", as_of) == [
+        assert result(admin, SELLERS, as_of) == [
             (day, place, name, 1)
             for (day, place), items in sorted(sold.items())
             for name, count in items.items()
             if day == as_of and count == max(items.values())
         ]
         rows_of = [[row for day, *row in labor if day in days[number:] and row[0] == name] for name in names]
-        assert given(admin, "ytd_labor_metrics", as_of) == [
+        assert result(admin, LABOR, as_of) == [
             (rows[0][0], *(sum(figures) for figures in list(zip(*rows, strict=True))[1:])) for rows in rows_of
         ]

@@ -1,4 +1,4 @@
-"""The sample data: the same for everybody, and rich enough that the four views have something to show."""
+"""The sample data: the same for everybody, and rich enough that all views have something to show."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -10,15 +10,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from include.daily_operations.views import PUBLIC, SNAPSHOTS
-from tests.include.daily_operations.resort import VIEWS, refresh
 
 from include.quality.gate import gate
-from include.warehouse.roles import APP
-from local import sample_data
 from local.login import Login
+from local.sources.daily_operations import sample_data
 from local.state import State
 from tests.conftest import fresh_warehouse
+from tests.datasets.daily_operations.resort import RESORT, VIEWS, as_app, refresh, staging_table
 
 TABLES = {
     "guest_attendance": "admission_date",
@@ -31,7 +29,7 @@ DAYS = [date(2023, 1, 1) + timedelta(days=number) for number in range(273)]
 
 @pytest.fixture(scope="module")
 def loaded(postgres: Login) -> Iterator[Login]:
-    """Give a warehouse with the sample data; nothing here changes it."""
+    """Return a warehouse with the sample data, which no test changes."""
     with fresh_warehouse(postgres) as login:
         with login.connect() as admin:
             sample_data.load(admin)
@@ -52,11 +50,11 @@ def contents(connection: psycopg.Connection[Any]) -> dict[str, list[tuple[Any, .
 
 
 def by_day(connection: psycopg.Connection[Any], question: str) -> dict[date, Any]:
-    """Give the second column of an answer by its first."""
+    """Return the second column of an answer by its first."""
     return dict(connection.execute(question.encode()).fetchall())
 
 
-def test_it_is_the_same_on_every_call_and_loaded_once(warehouse: Login, resort: psycopg.Connection[Any]) -> None:
+def test_it_is_the_same_on_every_call_and_is_loaded_once(warehouse: Login, resort: psycopg.Connection[Any]) -> None:
     first = contents(resort)
 
     with warehouse.connect() as admin:
@@ -90,7 +88,7 @@ def test_every_day_from_january_to_september_is_there(resort: psycopg.Connection
 
 
 def test_it_is_the_same_on_every_machine(resort: psycopg.Connection[Any]) -> None:
-    """Changed on purpose? Then pictures and benchmarks show other data."""
+    """If you change it on purpose, take the screenshots again: they show it."""
     rows_and_sums = {
         table: (len(rows), float(sum(value for row in rows for value in row if isinstance(value, int | Decimal))))
         for table, rows in contents(resort).items()
@@ -130,7 +128,7 @@ def test_on_quiet_days_not_every_entrance_is_open(resort: psycopg.Connection[Any
     assert max(guests[day] for day in quiet) < mean(guests.values()) / 2
 
 
-def test_several_items_of_a_location_sell_best_on_many_a_day_but_not_on_all(
+def test_several_items_of_a_location_sell_best_on_many_days_but_not_on_all(
     resort: psycopg.Connection[Any],
 ) -> None:
     sold: dict[tuple[date, str], list[int]] = defaultdict(list)
@@ -144,7 +142,7 @@ def test_several_items_of_a_location_sell_best_on_many_a_day_but_not_on_all(
     assert max(counts.count(max(counts)) for counts in sold.values()) <= 10
 
 
-def test_each_season_has_a_best_seller_of_its_own(resort: psycopg.Connection[Any]) -> None:
+def test_each_season_has_another_best_seller(resort: psycopg.Connection[Any]) -> None:
     best = {}
     for month in (1, 7):
         [(best[month],)] = resort.execute(
@@ -165,7 +163,7 @@ def test_something_is_to_be_ordered_every_day_and_never_everything(resort: psyco
     assert [day for day in DAYS if wanted[day] == items[day]] == []
 
 
-def test_what_was_sold_is_gone_from_the_stock_until_more_comes(resort: psycopg.Connection[Any]) -> None:
+def test_what_was_sold_leaves_the_stock_until_the_next_delivery(resort: psycopg.Connection[Any]) -> None:
     sold: Counter[tuple[date, str]] = Counter()
     for day, item, count in resort.execute(
         "select sales_date, item_name, quantity_sold from daily_operations.item_sales"
@@ -175,15 +173,15 @@ def test_what_was_sold_is_gone_from_the_stock_until_more_comes(resort: psycopg.C
         "select item_name, inventory_date, quantity_on_hand, order_more from daily_operations.inventory order by 1, 2"
     ).fetchall()
 
-    came = 0
+    deliveries = 0
     for item, of_item in groupby(rows, key=lambda row: row[0]):
         stock = None
         for _, day, on_hand, _ in of_item:
             if stock is not None and on_hand != max(0, stock - sold[day, item]):
                 assert on_hand > stock - sold[day, item]
-                came += 1
+                deliveries += 1
             stock = on_hand
-    assert came > 10
+    assert deliveries > 10
 
 
 def test_people_work_believable_hours_for_believable_pay(resort: psycopg.Connection[Any]) -> None:
@@ -206,10 +204,9 @@ def test_people_work_believable_hours_for_believable_pay(resort: psycopg.Connect
 
 @pytest.mark.parametrize("day", [DAYS[0], date(2023, 4, 18), date(2023, 8, 1), DAYS[-1]], ids=str)
 def test_the_views_of_a_day_pass_their_gate(loaded: Login, state: State, day: date) -> None:
-    batches = {view: f"{SNAPSHOTS}.{view}" for view in VIEWS}
-    with loaded.as_role(APP, state.secrets[APP], loaded.dbname).connect() as app:
+    with as_app(loaded, state).connect() as app:
         batch_id = refresh(app, day)
-        outcome = gate(app, PUBLIC, batch_id, day, batches)
+        outcome = gate(app, RESORT, batch_id, day)
         assert (outcome.verdict, outcome.failures) == ("passed", [])
-        for table in batches.values():  # nothing of it is for the other tests
-            app.execute(f"delete from {table}".encode())
+        for name in VIEWS:  # nothing of it is for the other tests
+            app.execute(f"delete from {staging_table(name)}".encode())

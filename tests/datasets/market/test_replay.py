@@ -1,4 +1,4 @@
-"""The market API replay, asked over HTTP as the pipeline and the official client ask it."""
+"""The market API replay, over HTTP, with the requests of the pipeline and of the official client."""
 
 import csv
 import re
@@ -13,13 +13,14 @@ from pathlib import Path
 import exchange_calendars
 import pytest
 import requests
-from local.market_api import main
-from local.prices import DATA, REPLAY_KEY
 from polygon import BadResponse, RESTClient  # type: ignore[import-untyped]
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 from urllib3.exceptions import MaxRetryError
 
-COMMAND = [sys.executable, "-m", "local.market_api"]
+from local.sources.market.api import main
+from local.sources.market.prices import DATA, REPLAY_KEY
+
+COMMAND = [sys.executable, "-m", "local.sources.market.api"]
 HEADER = "market_date,ticker,open,high,low,close,volume"
 OPEN_CLOSE = "/v1/open-close/AAPL/2023-08-01"
 GROUPED = "/v2/aggs/grouped/locale/us/market/stocks"
@@ -32,7 +33,7 @@ def ask(base: str, path: str, authorization: str | None = f"Bearer {REPLAY_KEY}"
 
 @contextmanager
 def serve(*options: str) -> Iterator[str]:
-    """Run the replay on a free port, give its address, and end it."""
+    """Run the replay on a free port, yield its address, and stop it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -87,7 +88,7 @@ def test_every_row_of_the_file_is_served_unchanged(base: str) -> None:
     assert served == [(row["market_date"], row["ticker"], *(float(row[name]) for name in figures)) for row in rows]
 
 
-def test_grouped_counts_its_rows_and_says_what_was_adjusted(base: str) -> None:
+def test_grouped_counts_its_rows_and_repeats_whether_they_are_adjusted(base: str) -> None:
     body = ask(base, f"{GROUPED}/2023-08-01?adjusted=true&include_otc=false").json()
     assert [row["T"] for row in body.pop("results")] == ["AAPL", "AMZN", "GOOG", "META", "NFLX", "NVDA"]
     assert re.fullmatch("[0-9a-f]{32}", body.pop("request_id"))
@@ -154,7 +155,7 @@ def test_a_future_date_is_forbidden(base: str, prefix: str) -> None:
 
 @pytest.mark.parametrize("authorization", [None, "Bearer wrong", REPLAY_KEY])
 @pytest.mark.parametrize("path", [OPEN_CLOSE, f"{GROUPED}/not-a-date"])
-def test_without_the_key_nothing_else_is_looked_at(base: str, path: str, authorization: str | None) -> None:
+def test_without_the_key_nothing_else_is_checked(base: str, path: str, authorization: str | None) -> None:
     answer = ask(base, path, authorization)
     assert answer.status_code == 401
     body = answer.json()
@@ -162,7 +163,7 @@ def test_without_the_key_nothing_else_is_looked_at(base: str, path: str, authori
     assert body == {"status": "ERROR", "error": "Unknown API Key"}
 
 
-def test_a_request_id_is_never_given_twice(base: str) -> None:
+def test_every_request_id_is_different(base: str) -> None:
     ids = [ask(base, path).json()["request_id"] for path in [f"{GROUPED}/2023-08-01", "/nowhere"] * 2]
     assert len(set(ids)) == 4
 
@@ -197,7 +198,7 @@ def test_the_official_client_raises_on_an_error(base: str, client: RESTClient) -
         RESTClient(api_key="wrong", base=base).get_grouped_daily_aggs("2023-08-01")
 
 
-def test_the_limit_counts_what_the_key_asked_and_nothing_else() -> None:
+def test_the_limit_counts_requests_with_the_key_and_nothing_else() -> None:
     with serve("--requests-per-minute", "2") as base:
         for _ in range(3):  # neither is counted
             assert ask(base, OPEN_CLOSE, "Bearer wrong").status_code == 401
@@ -215,7 +216,7 @@ def test_the_limit_counts_what_the_key_asked_and_nothing_else() -> None:
             RESTClient(api_key=REPLAY_KEY, base=base, retries=0).get_grouped_daily_aggs("2023-08-01")
 
 
-def test_another_file_is_served_as_it_is_however_odd_its_figures(tmp_path: Path) -> None:
+def test_another_file_is_served_unchanged_even_with_odd_figures(tmp_path: Path) -> None:
     data = tmp_path / "odd.csv"
     data.write_text(f"{HEADER}\n2023-08-01,AAPL,-1.5,10,20.125,0,-7\n2023-08-01,KIMpL,1,1,1,1,0.5\n")
     with serve("--data", str(data)) as base:
@@ -241,7 +242,7 @@ def test_another_file_is_served_as_it_is_however_odd_its_figures(tmp_path: Path)
         pytest.param(None, "No such file", id="missing"),
     ],
 )
-def test_a_file_it_cannot_read_ends_it_with_one_line(
+def test_a_file_that_it_cannot_read_ends_it_with_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -251,21 +252,21 @@ def test_a_file_it_cannot_read_ends_it_with_one_line(
     data = tmp_path / "bad.csv"
     if text is not None:
         data.write_text(text)
-    # Were the file accepted, this would return, and the test fail at once, instead of serving for ever.
+    # If the file were accepted, this would return and the test fail at once, instead of serving forever.
     monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
     monkeypatch.setattr(sys, "argv", ["market_api", "--port", "1", "--data", str(data)])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    told = capsys.readouterr().err
-    assert len(told.splitlines()) == 1
-    assert str(data) in told
-    assert complaint in told
+    printed = capsys.readouterr().err
+    assert len(printed.splitlines()) == 1
+    assert str(data) in printed
+    assert complaint in printed
 
 
 def test_help_names_the_key() -> None:
-    told = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=60, check=True)
-    assert REPLAY_KEY in told.stdout
+    printed = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert REPLAY_KEY in printed.stdout
 
 
 def test_the_bundled_file_has_every_session_once_and_sane_prices() -> None:
