@@ -1,6 +1,6 @@
-"""The quality report inside Airflow's UI: an entry in the navigation, and a button on every task that made a page.
+"""The quality report in Airflow's UI: an entry in the navigation, and a button on every task that wrote a page.
 
-Every Airflow process imports this file; the pages themselves, include/quality/web.py, only the API server.
+Every Airflow process imports this file. Only the API server imports include/quality/web.py, which serves the pages.
 """
 
 import json
@@ -24,16 +24,16 @@ PREFIX = "/data-quality"
 
 
 class QualityReportLink(BaseOperatorLink):
-    """The button "Quality report" of a task whose XCom has a `report`; the UI shows none for an empty link."""
+    """The button "Quality report" of a task whose XCom has a `report`; for an empty link the UI shows no button."""
 
     name = "Quality report"
     operators = [PythonOperator, _PythonDecoratedOperator]  # noqa: RUF012  # the base class declares it a ClassVar
 
     def get_link(self, operator: "BaseOperator", *, ti_key: "TaskInstanceKey") -> str:
-        """Give the address of the task's page below Airflow's own, or nothing.
+        """Return the address of the task's page below Airflow's own address; empty when it has no page.
 
-        A plugin's link is asked for in the API server when somebody looks at a task; workers push only the links
-        that an operator's own class defines.
+        The API server asks for a plugin's link when somebody opens a task. Workers push only the links that an
+        operator's own class defines.
         """
         value = _returned(ti_key)
         address = value.get("report") if isinstance(value, dict) else None
@@ -45,7 +45,7 @@ class QualityReportLink(BaseOperatorLink):
 
 
 def _returned(ti_key: "TaskInstanceKey") -> Any:
-    """Read what a task pushed as its return_value, as Airflow's own links do: from the database."""
+    """Return what a task pushed as its return_value, read from the database as Airflow's own links do."""
     from airflow.models.xcom import XComModel  # a worker must not load the database's models
     from airflow.utils.session import create_session
 
@@ -61,18 +61,18 @@ def _returned(ti_key: "TaskInstanceKey") -> Any:
         value: Any = session.scalar(query)
     try:
         return json.loads(value)
-    except (TypeError, ValueError):  # not there, or stored as it is
+    except (TypeError, ValueError):  # there is no value, or it is not stored as JSON
         return value
 
 
 class DataQualityPlugin(AirflowPlugin):
-    """Tells Airflow of all this."""
+    """What Airflow reads: the entry in the navigation, the button, and the application that serves the pages."""
 
     name = "data_quality"
     external_views = [  # noqa: RUF012  # Airflow removes from this list what it cannot show
         {
             "name": "Data quality",
-            # Relative: below Airflow's own address, which on a deployment may have a path.
+            # A relative address, because Airflow's own may have a path on a deployment.
             "href": f"{PREFIX.removeprefix('/')}/",
             "destination": "nav",
             "url_route": "data-quality",
@@ -83,7 +83,7 @@ class DataQualityPlugin(AirflowPlugin):
 
     @cached_property
     def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
-        """Made when asked for, which only the API server does: a scheduler or a worker has no use for FastAPI."""
+        """Created on first use, which is in the API server only: a scheduler or a worker does not need FastAPI."""
         from include.quality.web import app
 
         return [{"app": app(), "url_prefix": PREFIX, "name": "Data quality"}]

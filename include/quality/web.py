@@ -15,12 +15,12 @@ from include.settings import settings
 
 log = logging.getLogger(__name__)
 
-# What a page's path may consist of. No segment starts with a dot, and there is no %, : or backslash: nothing that
-# could climb, name another store, or be decoded once more further down.
+# What a page's path may consist of. No segment starts with a dot, and there is no %, : or backslash. So a path can
+# neither leave the root, nor name another store, nor be decoded a second time.
 _SEGMENT = r"[A-Za-z0-9_=+-][A-Za-z0-9_.=+-]{0,199}"
 _PAGE = re.compile(rf"(?:{_SEGMENT}/){{0,8}}{_SEGMENT}\.html")
 
-# The pages are whole in themselves: no script, no other host. `self` may frame them: that is Airflow's UI.
+# The pages need no script and no other host. Airflow's UI, which is `self`, shows them in a frame.
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
@@ -37,8 +37,8 @@ background:#fff}}</style><h1>{title}</h1><p>{text}</p></html>"""
 
 
 def app() -> FastAPI:
-    """Make the application that serves the pages below AIRLOCK_REPORT_ROOT, its index.html at `/`."""
-    # No page of the API's own documentation: those would be open to everybody.
+    """Return the application that serves the pages below AIRLOCK_REPORT_ROOT, with index.html at `/`."""
+    # Without the pages of FastAPI's own documentation, which would be open to everybody.
     pages = FastAPI(dependencies=[Depends(_may_read_dags)], docs_url=None, redoc_url=None, openapi_url=None)
     pages.middleware("http")(_with_headers)
     pages.get("/{path:path}")(_page)
@@ -46,9 +46,10 @@ def app() -> FastAPI:
 
 
 def _may_read_dags(user: GetUserDep) -> None:
-    """Let those pass who may read the DAGs. GetUserDep has refused those who are not logged in, with a 401.
+    """Raise a 403 for a user who may not read all DAGs. GetUserDep raises a 401 for one who is not logged in.
 
-    Airflow's requires_access_dag would take a `dag_id` from the query: then one DAG's reader could read of all.
+    Airflow's requires_access_dag would take a `dag_id` from the query: a user who may read one DAG could then name
+    it, and read the pages of all of them.
     """
     if not get_auth_manager().is_authorized_dag(method="GET", user=user):
         raise HTTPException(status.HTTP_403_FORBIDDEN, "Forbidden")
@@ -60,21 +61,23 @@ async def _with_headers(request: Request, call_next: Callable[[Request], Awaitab
     return response
 
 
-def _page(path: str) -> HTMLResponse:  # not async: what it reads may be slow, and so it gets a thread
+def _page(path: str) -> HTMLResponse:  # not async: reading may be slow, so FastAPI runs it in a thread
     path = path or "index.html"
     try:
         return HTMLResponse(_read(path))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         if path == "index.html":
-            return _note(404, "No report yet", "Run a DAG that has a quality gate: its validate task writes it.")
-        return _note(404, "No such page", "It may have been removed meanwhile: look at the report's first page.")
+            return _note(
+                404, "No report yet", "Run a DAG that has a quality gate: its validate task writes the report."
+            )
+        return _note(404, "No such page", "It may have been removed. Go to the first page of the report.")
     except Exception:  # every object store raises errors of its own
         log.exception("The quality report's %s could not be read", path)
-        return _note(503, "The report cannot be read now", "Its storage did not answer; the API server's log says why.")
+        return _note(503, "The report cannot be read now", "Its storage did not answer. See the API server's log.")
 
 
 def _read(path: str) -> bytes:
-    """Read a page; raises FileNotFoundError for whatever is not a page below the root."""
+    """Return the content of a page. Raises FileNotFoundError for anything that is not a page below the root."""
     if not _PAGE.fullmatch(path):
         raise FileNotFoundError(path)
     root = ObjectStoragePath(settings().report_root)
@@ -82,7 +85,7 @@ def _read(path: str) -> bytes:
     if page.protocol not in ("", "file", "local"):
         content: bytes = page.fs.cat_file(page.path)
         return content
-    file = Path(page.path).resolve()  # what is read below is this, not another look at a link
+    file = Path(page.path).resolve()  # links are followed once, here, so that what is checked is what is read
     if not file.is_relative_to(Path(root.path).resolve()) or not file.is_file():
         raise FileNotFoundError(path)
     return file.read_bytes()

@@ -1,4 +1,4 @@
-"""The report's pages in Airflow's UI: who sees them, what is served of the report's root, and nothing else."""
+"""The report's pages in Airflow's UI: who sees them, and that only pages below the report's root are served."""
 
 import os
 import subprocess
@@ -19,32 +19,39 @@ from fastapi.testclient import TestClient
 from include.quality import web
 from plugins import data_quality
 
-BAIT = "what nobody may read"
+HIDDEN = "a file that nobody may read"
 INDEX, PAGE = "<h1>Data quality</h1>", "<h1>2023-08-01: 18 ✓</h1>"
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a report whose root lies beside what it must not serve."""
+    """Return the root of a report, which has files in it and beside it that must not be served."""
     root = tmp_path / "reports"
-    (root / "market").mkdir(parents=True)
+    (root / "readings").mkdir(parents=True)
     (root / "index.html").write_text(INDEX)
-    (root / "market/2023-08-01.html").write_text(PAGE)
-    for bait in (tmp_path / "bait.html", tmp_path / "reports-old/bait.html", root / "bait.txt", root / ".bait.html"):
-        bait.parent.mkdir(exist_ok=True)
-        bait.write_text(BAIT)
+    (root / "readings/2023-08-01.html").write_text(PAGE)
+    for hidden in (
+        tmp_path / "hidden.html",
+        tmp_path / "reports-old/hidden.html",
+        root / "hidden.txt",
+        root / ".hidden.html",
+    ):
+        hidden.parent.mkdir(exist_ok=True)
+        hidden.write_text(HIDDEN)
     monkeypatch.setenv("AIRLOCK_REPORT_ROOT", f"file://{root}")
     return root
 
 
 @pytest.fixture
 def anonymous() -> Iterator[TestClient]:
+    """Yield a client of the pages that is not logged in."""
     create_auth_manager()
     yield TestClient(web.app())
     purge_cached_app()
 
 
 def logged_in(client: TestClient, role: str | None) -> TestClient:
+    """Return the client, logged in with a role."""
     client.app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="somebody", role=role)  # type: ignore[attr-defined]
     return client
 
@@ -55,14 +62,14 @@ def viewer(anonymous: TestClient) -> TestClient:
 
 
 def test_the_pages_are_served_as_they_are(root: Path, viewer: TestClient) -> None:
-    for path, content in {"/": INDEX, "/index.html": INDEX, "/market/2023-08-01.html": PAGE}.items():
+    for path, content in {"/": INDEX, "/index.html": INDEX, "/readings/2023-08-01.html": PAGE}.items():
         answer = viewer.get(path)
         assert (answer.status_code, answer.text) == (200, content)
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing.html"])
-def test_a_page_may_run_nothing_load_nothing_and_stay_in_no_shared_cache(
+def test_a_page_may_execute_and_load_nothing_and_is_kept_in_no_shared_cache(
     root: Path, viewer: TestClient, path: str
 ) -> None:
     headers = viewer.get(path).headers
@@ -77,20 +84,20 @@ def test_a_page_may_run_nothing_load_nothing_and_stay_in_no_shared_cache(
     assert headers["cache-control"] == "private, no-cache"
 
 
-@pytest.mark.parametrize("path", ["/", "/market/2023-08-01.html", "/nothing.html", "/docs", "/openapi.json"])
-def test_nobody_sees_anything_without_a_login(root: Path, anonymous: TestClient, path: str) -> None:
+@pytest.mark.parametrize("path", ["/", "/readings/2023-08-01.html", "/nothing.html", "/docs", "/openapi.json"])
+def test_without_a_login_nothing_is_served(root: Path, anonymous: TestClient, path: str) -> None:
     answer = anonymous.get(path)
     assert answer.status_code == 401
     assert answer.json() == {"detail": "Not authenticated"}
     assert answer.headers["cache-control"] == "private, no-cache"
 
 
-def test_who_may_not_read_dags_sees_nothing(root: Path, anonymous: TestClient) -> None:
-    for path in ("/", "/market/2023-08-01.html", "/nothing.html"):
+def test_nothing_is_served_to_somebody_who_may_not_read_dags(root: Path, anonymous: TestClient) -> None:
+    for path in ("/", "/readings/2023-08-01.html", "/nothing.html"):
         assert logged_in(anonymous, None).get(path).status_code == 403
 
 
-def test_the_reader_of_one_dag_is_not_let_in_by_naming_it(
+def test_the_reader_of_one_dag_gets_no_access_by_naming_that_dag(
     root: Path, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def is_authorized_dag(*, details: Any = None, **_: Any) -> bool:
@@ -101,104 +108,104 @@ def test_the_reader_of_one_dag_is_not_let_in_by_naming_it(
 
 
 OUTSIDE = [
-    "../bait.html",
-    "market/../../bait.html",
-    "..%2fbait.html",
-    "%2e%2e/bait.html",
-    "%2e%2e%2fbait.html",
-    "%252e%252e%252fbait.html",
-    "..%5cbait.html",
-    "..\\bait.html",
-    "%2f{outside}/bait.html",
-    "/{outside}/bait.html",
-    "{outside}/bait.html",
-    "file://{outside}/bait.html",
-    "file:{outside}/bait.html",
-    "s3://bucket/bait.html",
-    "s3:%2f%2fbucket/bait.html",
-    "%00/../bait.html",
+    "../hidden.html",
+    "readings/../../hidden.html",
+    "..%2fhidden.html",
+    "%2e%2e/hidden.html",
+    "%2e%2e%2fhidden.html",
+    "%252e%252e%252fhidden.html",
+    "..%5chidden.html",
+    "..\\hidden.html",
+    "%2f{outside}/hidden.html",
+    "/{outside}/hidden.html",
+    "{outside}/hidden.html",
+    "file://{outside}/hidden.html",
+    "file:{outside}/hidden.html",
+    "s3://bucket/hidden.html",
+    "s3:%2f%2fbucket/hidden.html",
+    "%00/../hidden.html",
     "index.html%00",
-    "bait.txt%00.html",
-    "bait.txt%0a.html",
-    "../reports-old/bait.html",
-    "market//2023-08-01.html",
-    "market/",
-    "market",
-    ".bait.html",
-    "bait.txt",
+    "hidden.txt%00.html",
+    "hidden.txt%0a.html",
+    "../reports-old/hidden.html",
+    "readings//2023-08-01.html",
+    "readings/",
+    "readings",
+    ".hidden.html",
+    "hidden.txt",
     ".html",
     "index.HTML",
     "%F0%9F%92%A9.html",
     f"{'a' * 250}.html",
     f"{'a/' * 5000}b.html",
-    "~/bait.html",
-    "$HOME/bait.html",
+    "~/hidden.html",
+    "$HOME/hidden.html",
     "*.html",
     "[i]ndex.html",
 ]
 
 
 @pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: path[:40])
-def test_nothing_but_a_page_below_the_root_is_served(root: Path, viewer: TestClient, path: str) -> None:
+def test_only_pages_below_the_root_are_served(root: Path, viewer: TestClient, path: str) -> None:
     answer = viewer.get(f"/{path.format(outside=root.parent)}")
     assert answer.status_code == 404
-    assert BAIT not in answer.text
+    assert HIDDEN not in answer.text
     assert INDEX not in answer.text
 
 
 @pytest.mark.parametrize(
-    "path", ["../bait.html", "./index.html", "/etc/bait.html", "a\\..\\b.html", "a\0.html", "a//b.html"]
+    "path", ["../hidden.html", "./index.html", "/etc/hidden.html", "a\\..\\b.html", "a\0.html", "a//b.html"]
 )
 def test_a_path_is_refused_as_the_server_decodes_it(root: Path, path: str) -> None:
-    """The tests' client may tidy an address before it asks; this is what the function gets."""
+    """The client of the tests may normalize an address before it sends it, so the function is called itself."""
     with pytest.raises(FileNotFoundError):
         web._read(path)
 
 
 def test_a_link_that_leaves_the_root_is_not_followed(root: Path, viewer: TestClient) -> None:
-    (root / "file.html").symlink_to(root.parent / "bait.html")
-    (root / "relative.html").symlink_to("../bait.html")
+    (root / "file.html").symlink_to(root.parent / "hidden.html")
+    (root / "relative.html").symlink_to("../hidden.html")
     (root / "folder").symlink_to(root.parent)
     (root / "beside").symlink_to(root.parent / "reports-old")
-    (root / "inside.html").symlink_to("market/2023-08-01.html")
-    for path in ("file.html", "relative.html", "folder/bait.html", "beside/bait.html"):
+    (root / "inside.html").symlink_to("readings/2023-08-01.html")
+    for path in ("file.html", "relative.html", "folder/hidden.html", "beside/hidden.html"):
         answer = viewer.get(f"/{path}")
-        assert (answer.status_code, BAIT in answer.text) == (404, False), path
+        assert (answer.status_code, HIDDEN in answer.text) == (404, False), path
     assert viewer.get("/inside.html").text == PAGE
 
 
 def test_the_root_itself_may_be_a_link(root: Path, viewer: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     (root.parent / "link").symlink_to(root)
     monkeypatch.setenv("AIRLOCK_REPORT_ROOT", str(root.parent / "link"))
-    assert viewer.get("/market/2023-08-01.html").text == PAGE
+    assert viewer.get("/readings/2023-08-01.html").text == PAGE
 
 
-def test_what_is_no_file_is_no_page(root: Path, viewer: TestClient) -> None:
+def test_only_files_are_pages(root: Path, viewer: TestClient) -> None:
     (root / "folder.html").mkdir()
     os.mkfifo(root / "pipe.html")
-    assert viewer.get("/pipe.html").status_code == 404, "and it does not wait for somebody to write into it"
+    assert viewer.get("/pipe.html").status_code == 404, "and it does not wait for somebody to write into the pipe"
     assert viewer.get("/folder.html").status_code == 404
     assert viewer.get("/index.html/page.html").status_code == 404
 
 
-@pytest.mark.parametrize("kept", ["an empty folder", "no folder"])
+@pytest.mark.parametrize("root", ["an empty folder", "no folder"])
 def test_before_the_first_run_the_page_says_what_to_do(
-    tmp_path: Path, viewer: TestClient, monkeypatch: pytest.MonkeyPatch, kept: str
+    tmp_path: Path, viewer: TestClient, monkeypatch: pytest.MonkeyPatch, root: str
 ) -> None:
-    monkeypatch.setenv("AIRLOCK_REPORT_ROOT", str(tmp_path if kept == "an empty folder" else tmp_path / "none"))
+    monkeypatch.setenv("AIRLOCK_REPORT_ROOT", str(tmp_path if root == "an empty folder" else tmp_path / "none"))
     answer = viewer.get("/")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "No report yet" in answer.text
     assert "Run a DAG" in answer.text
-    assert "No such page" in viewer.get("/market/2023-08-01.html").text
+    assert "No such page" in viewer.get("/readings/2023-08-01.html").text
 
 
 class Store:
-    """An object store, as far as a page needs it."""
+    """An object store with the one method that serving a page needs."""
 
     def __init__(self) -> None:
-        self.objects = {"/bucket/reports/index.html": INDEX, "/bucket/bait.html": BAIT}
+        self.objects = {"/bucket/reports/index.html": INDEX, "/bucket/hidden.html": HIDDEN}
         self.error: Exception | None = None
 
     def cat_file(self, path: str) -> bytes:
@@ -219,14 +226,20 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def test_an_object_store_serves_the_same(store: Store, viewer: TestClient) -> None:
     assert viewer.get("/").text == INDEX
-    for path in ("nothing.html", "../bait.html", "%2e%2e/bait.html", "/bucket/bait.html", "memory://bucket/bait.html"):
+    for path in (
+        "nothing.html",
+        "../hidden.html",
+        "%2e%2e/hidden.html",
+        "/bucket/hidden.html",
+        "memory://bucket/hidden.html",
+    ):
         answer = viewer.get(f"/{path}")
-        assert (answer.status_code, BAIT in answer.text) == (404, False), path
+        assert (answer.status_code, HIDDEN in answer.text) == (404, False), path
     store.objects.clear()
     assert "No report yet" in viewer.get("/").text
 
 
-def test_a_storage_that_does_not_answer_is_told_in_short_and_logged_at_length(
+def test_a_storage_that_does_not_answer_is_a_short_page_and_a_full_log(
     store: Store, viewer: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.error = ConnectionError("no route to bucket, key AKIA")
@@ -245,7 +258,7 @@ def test_a_root_that_cannot_be_used_is_a_503(viewer: TestClient, monkeypatch: py
 
 
 def test_a_worker_does_not_load_the_api_with_the_plugin() -> None:
-    """In a process of its own: this one has imported everything already."""
+    """Runs in a process of its own: this one has imported everything already."""
     script = """
 import sys
 import airflow.sdk
@@ -274,16 +287,16 @@ def test_the_plugin_is_what_airflow_reads() -> None:
 @pytest.mark.parametrize(
     ("value", "link"),
     [
-        ({"report": "{root}/market/2023-08-01.html"}, "/data-quality/market/2023-08-01.html"),
+        ({"report": "{root}/readings/2023-08-01.html"}, "/data-quality/readings/2023-08-01.html"),
         ({"report": "{root}/a b/ü?#.html"}, "/data-quality/a%20b/%C3%BC%3F%23.html"),
-        ({"report": "{root}-old/bait.html"}, ""),
+        ({"report": "{root}-old/hidden.html"}, ""),
         ({"report": "{root}"}, ""),
-        ({"report": "s3://elsewhere/market/2023-08-01.html"}, ""),
+        ({"report": "s3://elsewhere/readings/2023-08-01.html"}, ""),
         ({"report": "javascript:alert(1)"}, ""),
         ({"report": None}, ""),
         ({"verdict": "passed"}, ""),
         (["report"], ""),
-        ("{root}/market/2023-08-01.html", ""),
+        ("{root}/readings/2023-08-01.html", ""),
         (None, ""),
     ],
 )

@@ -1,6 +1,6 @@
-"""Results of gates that never ran, stored as those of gates that did; and the pages that are made of them."""
+"""Results as gates store them, without a gate; and the pages that are made of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
@@ -10,20 +10,23 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from include.quality import history, report
+from include.dataset import suite_name
+from include.quality import report, results
 from include.quality.outcome import Finding, Outcome, Validation
 from include.warehouse.register import Run
+from tests.toy import READINGS
 
 DAY = date(2023, 9, 21)  # a Thursday
 NOW = datetime(2023, 9, 22, 12, tzinfo=UTC)
-RUN = Run("market_etl__taskflow_api", "scheduled__2023-09-22T09:00:00+00:00")
+RUN = Run("readings_dag", "scheduled__2023-09-22T09:00:00+00:00")
+SUITE = suite_name(READINGS.publishes[0])
 FOREVER = 100_000  # days that results are kept
 
 
 def finding(expectation: str = "the day has rows", **changes: Any) -> Finding:
-    """Give an expectation that was met, but for what is changed."""
+    """Return an expectation that passed, apart from what is given."""
     values = {
-        "suite": "market",
+        "suite": SUITE,
         "type": "expect_table_row_count_to_be_between",
         "column": None,
         "arguments": {"min_value": 1, "max_value": 50},
@@ -39,35 +42,39 @@ def finding(expectation: str = "the day has rows", **changes: Any) -> Finding:
     return Finding(expectation=expectation, **values)
 
 
-FAILED = finding("prices are positive", verdict="failed", observed="2", observed_number=2.0, unexpected=2, checked=24)
-WARNED = finding("prices hardly move", verdict="failed", severity="warning")
-QUARANTINED = finding("high is the highest", verdict="quarantined", type="unexpected_rows_expectation")
+FAILED = finding("value is not negative", verdict="failed", observed="2", observed_number=2.0, unexpected=2, checked=24)
+WARNED = finding("values hardly move", verdict="failed", severity="warning")
+QUARANTINED = finding("value is at most 1000", verdict="quarantined", type="unexpected_rows_expectation")
 
 
-def validation(*findings: Finding, suite: str = "market", rows: int = 24, quarantined: int = 0) -> Validation:
-    return Validation(suite, f"market_staging.{suite}", rows, list(findings or [finding()]), quarantined=quarantined)
+def validation(*findings: Finding, suite: str = SUITE, rows: int = 24, quarantined: int = 0) -> Validation:
+    return Validation(
+        suite, f"{READINGS.staging_schema}.{suite}", rows, list(findings or [finding()]), quarantined=quarantined
+    )
 
 
 def store(
     connection: psycopg.Connection[Any],
     *validations: Validation,
-    checkpoint: str = "market",
+    checkpoint: str = READINGS.name,
     day: date = DAY,
     batch_id: UUID | None = None,
     run: Run = RUN,
     started_at: datetime | None = None,
     seconds: float = 1.5,
 ) -> list[int]:
-    """Commit the results of a run; gives the ids of its validations."""
+    """Store the results of a run, and commit; returns the ids of its validations."""
     at = started_at or datetime(day.year, day.month, day.day, 9, tzinfo=UTC) + timedelta(days=1)
     outcome = Outcome(checkpoint, at, seconds, list(validations or [validation()]))
-    ids = history.store(connection, outcome, day, batch_id or uuid4(), run, days_kept=FOREVER)
+    ids = results.store(connection, outcome, day, batch_id or uuid4(), run, days_kept=FOREVER)
     connection.commit()
     return ids
 
 
-def publish(connection: psycopg.Connection[Any], ids: Sequence[int], root: Path, checkpoint: str = "market") -> "Node":
-    """Publish a run and give its page."""
+def publish(
+    connection: psycopg.Connection[Any], ids: Sequence[int], root: Path, checkpoint: str = READINGS.name
+) -> "Node":
+    """Write the report of a run; returns the page of the run."""
     address = report.publish(connection, checkpoint, ids, str(root), now=NOW)
     assert address
     assert Path(address.removeprefix("file://")).is_relative_to(root)
@@ -103,24 +110,20 @@ class Node:
                 yield from child
 
     def all(self, tag: str, class_: str | None = None) -> list["Node"]:
-        """Give the elements of a kind in it."""
+        """Return the elements with a tag, and a class, in it."""
         return [each for each in self if each.tag == tag and (class_ is None or class_ in each.classes)]
 
-    def one(self, wanted: Callable[["Node"], bool]) -> "Node":
-        """Give the innermost element that is wanted."""
-        return [each for each in self if wanted(each)][-1]
-
     def facts(self) -> dict[str, str]:
-        """Give the terms and values of its description lists."""
+        """Return the terms and values of its description lists."""
         terms, values = self.all("dt"), self.all("dd")
         return {term.text: value.text for term, value in zip(terms, values, strict=True)}
 
     def rows(self) -> list[list[str]]:
-        """Give the texts of a table's body."""
+        """Return the texts of a table's body."""
         return [[cell.text for cell in row.all("td")] for row in self.all("tbody")[0].all("tr")]
 
     def section(self, heading: str) -> "Node":
-        """Give the section or article with this heading."""
+        """Return the section or article with this heading."""
         [found] = [
             each for each in self if each.tag in ("section", "article") and each.all("h2")[0].text.startswith(heading)
         ]

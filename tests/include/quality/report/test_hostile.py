@@ -1,4 +1,4 @@
-"""Whatever the tables hold is shown as text, and the pages ask nobody for anything."""
+"""Whatever the tables hold is shown as text, and the pages request nothing."""
 
 import re
 from math import inf, nan
@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from include.quality.report import charts, pages, words
+from include.quality.report import charts, format, pages
 from include.warehouse.register import Run
 from tests.include.quality.report.filled import DAY, Node, finding, parse, publish, store, validation
 
@@ -39,8 +39,8 @@ TAGS = re.findall(
 
 
 def site(connection: psycopg.Connection[Any], text: str, root: Path) -> list[Node]:
-    """Publish two runs with a text in every place, and give their pages: theirs, the dataset's and the home page."""
-    name = text[:1000]  # an index holds names; so does Airflow, of at most 250
+    """Write the report of two runs with a text in every place; returns the four pages, those of the runs first."""
+    name = text[:1000]  # names are in an index, which takes no longer ones; Airflow's have at most 250 characters
     run = Run(text[:250], text[:250])
     values = {"other": [text], text: {"a": text}, "unexpected_rows_query": text, "regex": text, "min_value": text}
     bad = [
@@ -53,7 +53,8 @@ def site(connection: psycopg.Connection[Any], text: str, root: Path) -> list[Nod
     for _ in range(2):
         batch_id = uuid4()
         connection.execute(
-            "insert into quality.quarantine (checkpoint, asset, day, batch_id, dag_id, run_id, row_data, rules) "
+            "insert into quality.quarantine "
+            "(checkpoint, staging_table, day, batch_id, dag_id, run_id, row_data, rules) "
             "values (%s, %s, %s, %s, 'd', 'r', %s, %s)",
             [name, name, DAY, batch_id, Jsonb({text: text, "none": None}), [text]],
         )
@@ -66,7 +67,7 @@ def site(connection: psycopg.Connection[Any], text: str, root: Path) -> list[Nod
 
 
 def check(page: Node) -> None:
-    """Make sure that a page is made of our elements, and asks nobody for anything."""
+    """Check that a page consists of our elements, and requests nothing."""
     assert {node.tag for node in page} <= {"", *TAGS}
     for node in page:
         assert not [
@@ -157,10 +158,10 @@ def test_a_chart_is_plain_and_its_texts_are_escaped() -> None:
 
 
 def test_a_name_becomes_one_folder() -> None:
-    names = ["market", "", ".", "..", "../x", "a/b", "a b", "a%20b", "a=20b", "index.html", "A" * 300, "A" * 301, "ü"]
+    names = ["readings", "", ".", "..", "../x", "a/b", "a b", "a%20b", "a=20b", "index.html", "A" * 300, "A" * 301, "ü"]
     folders = [pages.folder(name) for name in names]
 
-    assert folders[0] == "market"
+    assert folders[0] == "readings"
     assert len(set(folders)) == len(names)
     assert all(re.fullmatch(r"[\w=~-]{1,120}", each, re.ASCII) for each in folders)
 
@@ -171,4 +172,4 @@ def test_a_name_becomes_one_folder() -> None:
      (nan, "nan"), (-0.5, "-0.5"), (98.3, "98.3")],
 )  # fmt: skip
 def test_numbers_are_readable(value: float, shown: str) -> None:
-    assert words.number(value) == shown
+    assert format.number(value) == shown

@@ -1,4 +1,4 @@
-"""Writing the pages: to any root, two at once, and at a cost that does not grow with the history."""
+"""Writing the pages: to any root, two runs at once, and at a cost that does not grow with the history."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -13,30 +13,33 @@ import psycopg
 import pytest
 
 from include.quality import report
+from include.quality.report import storage
 from include.warehouse.register import Run, register
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
 from tests.include.quality.report.filled import DAY, FAILED, NOW, publish, read, store, validation
 from tests.include.warehouse.concurrency import PATIENCE, await_blocked
+from tests.toy import READINGS, ROLLUPS
+from tests.toy.batches import PUBLISHED
 
 IDLE = psycopg.pq.TransactionStatus.IDLE
 
 
 def test_a_run_writes_three_pages(app: psycopg.Connection[Any], tmp_path: Path) -> None:
     ids = store(app, validation(), validation(suite="people"))
-    address = report.publish(app, "market", ids, f"{tmp_path}/the reports", now=NOW)
+    address = report.publish(app, READINGS.name, ids, f"{tmp_path}/the reports", now=NOW)
 
-    run = f"market/2023-09-21/{ids[0]}.html"
+    run = f"readings/2023-09-21/{ids[0]}.html"
     assert address
     assert address.removeprefix("file://") == f"{tmp_path}/the reports/{run}"
     written = [page.relative_to(tmp_path / "the reports").as_posix() for page in tmp_path.rglob("*") if page.is_file()]
-    assert sorted(written) == ["index.html", run, "market/index.html"]
+    assert sorted(written) == ["index.html", run, "readings/index.html"]
     assert app.info.transaction_status == IDLE
 
 
 def test_a_root_can_be_a_url(app: psycopg.Connection[Any], tmp_path: Path) -> None:
-    address = report.publish(app, "market", store(app), (tmp_path / "reports").as_uri(), now=NOW)
+    address = report.publish(app, READINGS.name, store(app), (tmp_path / "reports").as_uri(), now=NOW)
 
     assert address
     assert address.startswith((tmp_path / "reports").as_uri())
@@ -44,10 +47,10 @@ def test_a_root_can_be_a_url(app: psycopg.Connection[Any], tmp_path: Path) -> No
 
 
 def test_every_run_keeps_its_page(app: psycopg.Connection[Any], tmp_path: Path) -> None:
-    first, second = (report.publish(app, "market", store(app), str(tmp_path), now=NOW) for _ in range(2))
+    first, second = (report.publish(app, READINGS.name, store(app), str(tmp_path), now=NOW) for _ in range(2))
 
     assert first != second
-    assert len([*tmp_path.glob("market/2023-09-21/*.html")]) == 2
+    assert len([*tmp_path.glob("readings/2023-09-21/*.html")]) == 2
 
 
 @pytest.mark.parametrize(
@@ -58,44 +61,48 @@ def test_an_unreachable_root_is_a_warning(
 ) -> None:
     ids = store(app, validation(FAILED))
     with caplog.at_level(logging.WARNING, logger="include.quality.report"):
-        assert report.publish(app, "market", ids, root, now=NOW) is None
+        assert report.publish(app, READINGS.name, ids, root, now=NOW) is None
 
     [record] = caplog.records
     assert record.levelname == "WARNING"
-    assert record.getMessage().startswith(f"The report could not be written to {root}/market/2023-09-21/{ids[0]}.html")
+    assert record.getMessage().startswith(
+        f"The report could not be written to {root}/readings/2023-09-21/{ids[0]}.html"
+    )
     assert record.getMessage().endswith("); the verdict stands.")
     assert app.info.transaction_status == IDLE
 
 
-def test_what_was_published_since_is_shown_by_the_lists_alone(app: psycopg.Connection[Any], tmp_path: Path) -> None:
+def test_what_was_published_since_is_shown_by_the_shared_pages_only(
+    app: psycopg.Connection[Any], tmp_path: Path
+) -> None:
     publish(app, store(app), tmp_path)
     before = {path: path.read_text() for path in tmp_path.rglob("*.html")}
     with app.transaction():
-        register(app, "market.transformed_market_data", "day", DAY, uuid4(), Run("a_dag", "a run"))
+        register(app, PUBLISHED, "day", DAY, uuid4(), Run("a_dag", "a run"))
 
-    report.refresh(app, "market", str(tmp_path))
+    report.refresh(app, READINGS.name, str(tmp_path))
 
     assert {path.name for path, text in before.items() if path.read_text() != text} == {"index.html"}
-    for page in (tmp_path / "index.html", tmp_path / "market" / "index.html"):
+    for page in (tmp_path / "index.html", tmp_path / "readings" / "index.html"):
         assert "Readers see" in read(page).text
 
 
-def test_a_dataset_that_was_never_validated_is_on_the_home_page_alone(
+def test_a_dataset_that_was_never_validated_is_on_the_home_page_only(
     app: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
-    report.refresh(app, "market", str(tmp_path))
+    report.refresh(app, READINGS.name, str(tmp_path))
 
     assert [path.name for path in tmp_path.rglob("*.html")] == ["index.html"]
 
 
-def test_lists_that_cannot_be_written_are_a_warning(
+def test_shared_pages_that_cannot_be_written_are_a_warning(
     app: psycopg.Connection[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("include.quality.report.pages.lists", lambda *_: 1 / 0)
 
-    report.refresh(app, "market", str(tmp_path))
+    report.refresh(app, READINGS.name, str(tmp_path))
 
-    assert "The report of market could not be brought up to date: division by zero" in caplog.text
+    assert "The report of readings could not be updated: division by zero" in caplog.text
 
 
 def test_an_error_of_the_database_is_an_error(
@@ -106,15 +113,15 @@ def test_an_error_of_the_database_is_an_error(
         admin.execute("drop table quality.quarantine")
 
     with pytest.raises(psycopg.errors.UndefinedTable):
-        report.publish(app, "market", ids, str(tmp_path), now=NOW)
+        report.publish(app, READINGS.name, ids, str(tmp_path), now=NOW)
     assert not caplog.records
 
 
-def test_two_runs_that_end_at_once_both_appear(
+def test_two_runs_that_end_at_the_same_moment_both_appear(
     warehouse: Login, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing, go_on = Event(), Event()
-    write = report._write
+    write = storage._write
 
     def slowly(root: str, pages: Mapping[str, str]) -> str | None:
         writing.set()
@@ -124,9 +131,9 @@ def test_two_runs_that_end_at_once_both_appear(
     def one(number: int) -> None:
         with warehouse.as_role(APP, state.secrets[APP], warehouse.dbname).connect() as connection:
             ids = store(connection, day=DAY - timedelta(days=number))
-            assert report.publish(connection, "market", ids, str(tmp_path), now=NOW)
+            assert report.publish(connection, READINGS.name, ids, str(tmp_path), now=NOW)
 
-    monkeypatch.setattr(report, "_write", slowly)
+    monkeypatch.setattr(storage, "_write", slowly)
     with ThreadPoolExecutor() as threads:
         first = threads.submit(one, 1)
         assert writing.wait(PATIENCE)  # it has read the tables
@@ -145,7 +152,7 @@ def test_two_runs_that_end_at_once_both_appear(
 
 
 class Recording(psycopg.Cursor[Any]):
-    """Keeps what is executed."""
+    """A cursor that keeps what it executes."""
 
     executed: list[tuple[Any, Any]]
 
@@ -157,28 +164,29 @@ class Recording(psycopg.Cursor[Any]):
 
 HISTORY = """
 with kept_out as (
-    insert into quality.quarantine (checkpoint, asset, day, batch_id, dag_id, run_id, row_data, rules)
-    select 'market', 'market_staging.market', date '2023-09-20', gen_random_uuid(), 'd', 'r', '{}', '{}'
+    insert into quality.quarantine (checkpoint, staging_table, day, batch_id, dag_id, run_id, row_data, rules)
+    select 'readings', 'readings_staging.measured', date '2023-09-20', gen_random_uuid(), 'd', 'r', '{}', '{}'
     from generate_series(1, %(number)s)
 ),
 
 published as (
     insert into warehouse.publication (object, scope, day, batch_id, dag_id, run_id)
-    select 'market.transformed_market_data', 'day', date '2023-09-20' - n, gen_random_uuid(), 'd', 'r'
+    select 'readings.measured', 'day', date '2023-09-20' - n, gen_random_uuid(), 'd', 'r'
     from generate_series(%(number)s / 100, %(number)s) as n
     on conflict do nothing
 ),
 
 stored as (
     insert into quality.validation (
-        checkpoint, suite, asset, day, batch_id, dag_id, run_id, started_at, seconds, verdict, rows_checked,
+        checkpoint, suite, staging_table, day, batch_id, dag_id, run_id, started_at, seconds, verdict, rows_checked,
         rows_quarantined
     )
     select
-        checkpoint, checkpoint, 'market_staging.market', date '2023-09-20' - (n / 20)::int, gen_random_uuid(), 'd', 'r',
+        checkpoint, checkpoint, 'readings_staging.measured', date '2023-09-20' - (n / 20)::int, gen_random_uuid(), 'd',
+        'r',
         timestamptz '2023-09-21 09:00+00' + later - n * interval '1 hour', 1.5, 'passed', 24, 0
     from generate_series(%(number)s, 1, -1) as n
-    cross join (values ('market', interval '0'), ('daily_operations', '9 years')) as of (checkpoint, later)
+    cross join (values ('readings', interval '0'), ('rollups', '9 years')) as of (checkpoint, later)
     returning id
 )
 
@@ -191,7 +199,7 @@ from stored cross join generate_series(1, 5) as position
 
 
 def cost(connection: psycopg.Connection[Any], root: Path) -> tuple[list[tuple[Any, Any]], int, int]:
-    """Give the statements that publishing a run takes, and how many files and bytes it writes."""
+    """Return the statements that the report of a run takes, and how many files and bytes it writes."""
     ids = store(connection)
     Recording.executed = []
     connection.cursor_factory = Recording
@@ -201,10 +209,10 @@ def cost(connection: psycopg.Connection[Any], root: Path) -> tuple[list[tuple[An
     return list(Recording.executed), len(files), sum(page.stat().st_size for page in files)
 
 
-def test_what_it_costs_does_not_grow_with_the_history(
+def test_the_cost_does_not_grow_with_the_history(
     app: psycopg.Connection[Any], warehouse: Login, tmp_path: Path
 ) -> None:
-    store(app, checkpoint="daily_operations")
+    store(app, checkpoint=ROLLUPS.name)
     first, _, _ = cost(app, tmp_path / "first")
     app.execute(HISTORY.encode(), {"number": 1_500})  # more days and runs than are shown
     app.commit()
