@@ -12,13 +12,12 @@ import pytest
 
 from include.errors import PermanentError
 from include.pipeline import validate as module
-from include.pipeline.batch import Batch
 from include.pipeline.validate import validate, validate_batch
 from include.quality.outcome import GateClosed
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
-from tests.include.quality.suites import expectations, stage_rollups
+from tests.include.quality.suites import as_rollups_batch, expectations, stage_rollups
 from tests.include.warehouse.airflow_connections import give
 from tests.toy import READINGS, ROLLUPS
 from tests.toy.batches import DAY, GOOD, SENSORS, TaskInstance, as_batch, parameters, row, stage
@@ -172,17 +171,6 @@ def connected(warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch) -
         give(monkeypatch, dataset.connection, warehouse.as_role(APP, state.secrets[APP], warehouse.dbname))
 
 
-def batch_of_rollups(batch_id: UUID) -> Batch:
-    """Return a staged batch of the toy views as the `start` task of its run would."""
-    return Batch(
-        dataset=ROLLUPS.name,
-        day=DAY.isoformat(),
-        batch_id=str(batch_id),
-        publishes=ROLLUPS.published_names,
-        params={},
-    )
-
-
 @pytest.mark.usefixtures("connected")
 def test_a_batch_is_not_validated_when_its_table_has_other_columns_meanwhile(app: App, warehouse: Login) -> None:
     batch, ti = as_batch(stage(app, GOOD)), TaskInstance()
@@ -197,7 +185,7 @@ def test_a_batch_is_not_validated_when_its_table_has_other_columns_meanwhile(app
 
 @pytest.mark.usefixtures("connected")
 def test_a_batch_is_not_validated_when_a_query_returns_other_columns_meanwhile(app: App, tmp_path: Path) -> None:
-    batch, ti = batch_of_rollups(stage_rollups(app, [("north", 1)])), TaskInstance()
+    batch, ti = as_rollups_batch(stage_rollups(app, [("north", 1)])), TaskInstance()
     changed = replace(ROLLUPS, folder=Path(copytree(ROLLUPS.folder, tmp_path / "rollups")))
     validate(changed, batch, TaskInstance())
     query = changed.folder / "totals.sql"
