@@ -70,9 +70,10 @@ def roll_back_batch(
         raise PermanentError(f"{dataset.label} has no earlier publication{of_day} to go back to.")
     batches = {(publication.day, publication.batch_id) for publication in earlier.values()}
     if len(batches) > 1 or len(earlier) < len(found):
+        kind, param = ("views", ", with allow_older") if dataset.views else ("tables", "")
         raise PermanentError(
-            f"{dataset.label} was not published as a whole{of_day} before: {_days(found)}. Run its DAG for the day "
-            "that you want" + (", with allow_older." if dataset.views else ".")
+            f"{dataset.label} has no earlier publication{of_day} of all its {kind}: {_days(found)}. Run its DAG for the "
+            f"day that you want{param}."
         )
     ((earlier_day, batch_id),) = batches
     restores = {name: publication.id for name, publication in earlier.items()}

@@ -245,8 +245,8 @@ def test_a_table_that_was_added_later_keeps_the_other_from_going_back(
         roll_back_batch(connection, dataset, DAY, run("a rollback"), keep=KEEP)
 
     assert str(refused.value) == (
-        "shop was not published as a whole of 2023-08-01 before: shop.orders: 2023-08-01, shop.lines: never. Run its DAG "
-        "for the day that you want."
+        "shop has no earlier publication of 2023-08-01 of all its tables: shop.orders: 2023-08-01, shop.lines: never. "
+        "Run its DAG for the day that you want."
     )
     connection.rollback()
     assert visible(connection) == [both(2)]
