@@ -1,4 +1,4 @@
-"""What goes into the image: the DAGs and what their tasks need, and nothing else of this folder."""
+"""What enters the image: the DAGs and what their tasks need, and nothing else of the project."""
 
 import posixpath
 import re
@@ -8,7 +8,11 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-# Not in git, so `git ls-files` does not name them, yet the folder that an image is built from may hold them.
+from include.dataset import suite_name
+from include.datasets import DATASETS
+from include.quality import gate
+
+# Files that git ignores: `git ls-files` does not list them, but the folder from which an image is built may have them.
 SECRETS = (
     ".env",
     ".env.prod",
@@ -35,47 +39,19 @@ LEFT_BEHIND = (
     ".ruff_cache/CACHEDIR.TAG",
     "airflow.db",
     "logs/scheduler/latest",
-    "dags/__pycache__/market_etl__traditional.cpython-312.pyc",
-    "include/market/__pycache__/flatten.cpython-312.pyc",
+    "dags/__pycache__/a_dag.cpython-312.pyc",
+    "include/datasets/a_dataset/__pycache__/tasks.cpython-312.pyc",
     "great_expectations/uncommitted/validations/1.json",
 )
-NOT_FOR_PRODUCTION = (
-    ".astro/config.yaml",
-    ".ci/run",
-    ".github/workflows/ci.yml",
-    "benchmarks/load.py",
-    "docs/quality.md",
-    "local/demo.py",
-    "scripts/airflow_api.py",
-    "terraform/modules/astro/main.tf",
-    "tests/conftest.py",
-    "Makefile",
-    "README.md",
-    "pyproject.toml",
-    "uv.lock",
-)
-NEEDED = (
-    "dags/market_etl__traditional.py",
-    "dags/market_etl__taskflow_api.py",
-    "include/market_etl__taskflow_api__helpers.py",
-    "include/warehouse/rds-ca.crt",
-    "include/sql/market/publish_day.sql",
-    "include/warehouse/migrations/script.py.mako",
-    "include/warehouse/migrations/versions/0001_roles_and_market.sql",
-    "great_expectations/great_expectations.yml",
-    "great_expectations/expectations/market.json",
-    "plugins/data_quality.py",
-    "packages.txt",
-    "requirements.txt",
-)
-ROOMS = {"dags", "include", "plugins", "great_expectations", "packages.txt", "requirements.txt"}
+PRODUCTION = {"dags", "include", "plugins", "great_expectations", "packages.txt", "requirements.txt"}
+"""What the image has of the top of the project; everything else there is for development."""
 
 
 class DockerIgnore:
-    """Docker's reading of a .dockerignore; gitignore's rules differ, so its libraries do not serve.
+    """A .dockerignore as Docker reads it. The rules of a .gitignore are others, so its libraries cannot be used.
 
-    A pattern starts at the root of the folder, covers everything below what it names, and the last one that
-    covers a path decides. As in moby/patternmatcher, less `[...]` and backslashes, which are refused.
+    A pattern starts at the root of the folder and covers everything below what it names; the last one that covers a
+    path decides. As in moby/patternmatcher, without `[...]` and backslashes, for which it raises NotImplementedError.
     """
 
     def __init__(self, text: str) -> None:
@@ -103,7 +79,7 @@ class DockerIgnore:
         return re.compile(regex, re.DOTALL)
 
     def lets_in(self, path: str) -> bool:
-        """Tell whether a path, relative to the folder, enters the image."""
+        """Return whether a path, relative to the folder, enters the image."""
         above = [path, *(str(parent) for parent in PurePosixPath(path).parents)][:-1]
         inside = True
         for included, pattern in self._patterns:
@@ -112,7 +88,7 @@ class DockerIgnore:
         return inside
 
     def kept(self, paths: Sequence[str]) -> set[str]:
-        """Give those of some paths that enter the image."""
+        """Return the paths that enter the image."""
         return {path for path in paths if self.lets_in(path)}
 
 
@@ -128,7 +104,7 @@ def dockerignore(root: Path) -> DockerIgnore:
 
 @pytest.fixture(scope="module")
 def tree(root: Path) -> list[str]:
-    """Every file of the project that git has or would take."""
+    """Return every file of the project that git has or would add."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607
         cwd=root,
@@ -163,29 +139,35 @@ def test_the_matcher_reads_patterns_as_docker_does(patterns: str, path: str, ins
     assert DockerIgnore(patterns).lets_in(path) is inside
 
 
-def test_the_image_has_the_rooms_of_production_and_no_other(dockerignore: DockerIgnore, tree: list[str]) -> None:
+def test_the_image_has_what_is_for_production_and_nothing_else(dockerignore: DockerIgnore, tree: list[str]) -> None:
     entered = {PurePosixPath(path).parts[0] for path in dockerignore.kept(tree)}
-    assert entered - {"plugins"} == ROOMS - {"plugins"}, "see .dockerignore: it names what may enter the image"
+    assert entered == PRODUCTION, "see .dockerignore: it lists what may enter the image"
 
 
-def test_nothing_of_production_is_left_out(dockerignore: DockerIgnore, tree: list[str]) -> None:
-    produced = {path for path in tree if PurePosixPath(path).parts[0] in ROOMS and not path.endswith(".md")}
-    assert produced
-    assert dockerignore.kept(tree) == produced, ".dockerignore keeps out what git holds: rename it or let it in"
+def test_nothing_for_production_is_left_out(dockerignore: DockerIgnore, tree: list[str]) -> None:
+    wanted = {path for path in tree if PurePosixPath(path).parts[0] in PRODUCTION and not path.endswith(".md")}
+    assert dockerignore.kept(tree) == wanted, ".dockerignore excludes a file that is in git: rename it, or let it in"
 
 
-@pytest.mark.parametrize("path", NEEDED)
-def test_what_tasks_need_enters(dockerignore: DockerIgnore, path: str) -> None:
-    assert dockerignore.lets_in(path), f".dockerignore keeps {path} out of the image"
+def test_what_a_dataset_declares_enters(dockerignore: DockerIgnore, root: Path) -> None:
+    """Looked for on the disk: a rule of .gitignore must not hide a query or a suite either."""
+    suites = [suite_name(each) for dataset in DATASETS for each in dataset.publishes]
+    files = [
+        *(path for dataset in DATASETS for path in dataset.folder.rglob("*") if path.suffix in (".py", ".sql")),
+        *(gate.PROJECT / "expectations" / f"{suite}.json" for suite in suites),
+    ]
+    left_out = [path for file in files if not dockerignore.lets_in(path := file.relative_to(root).as_posix())]
+    assert left_out == [], ".dockerignore keeps them out of the image"
 
 
-@pytest.mark.parametrize("path", SECRETS + LEFT_BEHIND + NOT_FOR_PRODUCTION)
-def test_secrets_leftovers_and_other_rooms_stay_out(dockerignore: DockerIgnore, path: str) -> None:
+@pytest.mark.parametrize("path", SECRETS + LEFT_BEHIND)
+def test_secrets_and_what_running_leaves_behind_stay_out(dockerignore: DockerIgnore, path: str) -> None:
     assert not dockerignore.lets_in(path), f".dockerignore lets {path} into the image"
 
 
-def test_the_astro_cli_can_leave_the_dags_out(root: Path) -> None:
-    """A deployment that takes DAGs apart from the image appends this line, and refuses to find it there before."""
+def test_the_astro_cli_can_leave_the_dags_out(root: Path, dockerignore: DockerIgnore) -> None:
+    """To deploy DAGs apart from the image, it appends this line; it stops when the line is there already."""
     text = (root / ".dockerignore").read_text()
     assert "dags/" not in text.splitlines()
-    assert not DockerIgnore(f"{text}dags/\n").lets_in("dags/market_etl__traditional.py")
+    assert dockerignore.lets_in("dags/a_dag.py")
+    assert not DockerIgnore(f"{text}dags/\n").lets_in("dags/a_dag.py")

@@ -1,4 +1,4 @@
-"""Versions live once: pyproject.toml and uv.lock decide, and what repeats them says the same."""
+"""Every version is defined once: pyproject.toml and uv.lock decide, and what repeats a version agrees with them."""
 
 import tomllib
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def image(root: Path) -> Image:
 
 
 def group(pyproject: dict[str, Any], name: str) -> Iterator[Requirement]:
-    """Give a dependency group's requirements, those of the groups it includes too."""
+    """Yield the requirements of a dependency group, with those of the groups that it includes."""
     for entry in pyproject["dependency-groups"][name]:
         if isinstance(entry, dict):
             yield from group(pyproject, entry["include-group"])
@@ -45,7 +45,8 @@ def group(pyproject: dict[str, Any], name: str) -> Iterator[Requirement]:
 
 def written(requirements: Iterator[Requirement]) -> set[tuple[str, frozenset[str], SpecifierSet, str]]:
     return {
-        (canonicalize_name(it.name), frozenset(it.extras), it.specifier, str(it.marker or "")) for it in requirements
+        (canonicalize_name(each.name), frozenset(each.extras), each.specifier, str(each.marker or ""))
+        for each in requirements
     }
 
 
@@ -65,17 +66,18 @@ def test_requirements_txt_is_what_the_lock_says(root: Path) -> None:
     assert (root / "requirements.txt").read_text() == render(root), f"requirements.txt drifted; {REMEDY}"
 
 
-def test_the_image_carries_the_locked_airflow(image: Image, lock: Lock, pyproject: dict[str, Any]) -> None:
-    [pinned] = [it for it in map(Requirement, pyproject["project"]["dependencies"]) if it.name == "apache-airflow"]
+def test_the_image_has_the_locked_airflow(image: Image, lock: Lock, pyproject: dict[str, Any]) -> None:
+    required = map(Requirement, pyproject["project"]["dependencies"])
+    [pinned] = [each for each in required if each.name == "apache-airflow"]
     assert (str(pinned.specifier), image.airflow) == (f"=={image.airflow}", lock.version(pinned.name, image)), (
         "pyproject.toml, uv.lock and the Dockerfile's comment name different versions of Airflow: "
-        "set apache-airflow== in pyproject.toml, run: uv lock, and give the Dockerfile the Astro Runtime that "
-        "carries it (https://www.astronomer.io/docs/runtime/runtime-release-notes)"
+        "set apache-airflow== in pyproject.toml, run: uv lock, and use in the Dockerfile the Astro Runtime that "
+        "contains it (https://www.astronomer.io/docs/runtime/runtime-release-notes)"
     )
 
 
-def test_the_runtime_is_of_the_airflow_it_is_said_to_carry(image: Image) -> None:
-    """Runtime 3.3-N carries some Airflow 3.3: which one, only Astronomer's release notes say."""
+def test_the_runtime_fits_the_airflow_version_in_its_comment(image: Image) -> None:
+    """Runtime 3.3-N contains a version 3.3 of Airflow; only Astronomer's release notes say which."""
     assert image.runtime.partition("-")[0] == ".".join(image.airflow.split(".")[:2]), (
         f"Dockerfile: runtime {image.runtime} does not carry Airflow {image.airflow}: correct the tag or the comment"
     )
@@ -110,7 +112,7 @@ def test_locked_versions_are_what_pyproject_allows(lock: Lock, pyproject: dict[s
 
 
 def test_every_tool_checks_for_the_oldest_python(pyproject: dict[str, Any]) -> None:
-    """Code that a check lets pass for a newer Python would break on the oldest that is promised."""
+    """Code that passes a check for a newer Python could fail on the oldest one that the project allows."""
     [oldest] = [
         specifier.version
         for specifier in SpecifierSet(pyproject["project"]["requires-python"])
