@@ -10,12 +10,12 @@ import requests
 import tenacity
 
 FINISHED = frozenset({"success", "failed"})
-# A gateway says these while Airflow is restarted, wakes up or is busy; asking again may help.
-_PASSING = frozenset({429, 502, 503, 504})
+# A gateway returns these while Airflow restarts, wakes up or is busy: a retry may succeed.
+_TRANSIENT = frozenset({429, 502, 503, 504})
 
 
 class AirflowApiError(Exception):
-    """Airflow refused a request; the text is Airflow's own, `status` the HTTP status."""
+    """Raised when Airflow refuses a request; the text is Airflow's own, `status` is the HTTP status."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -23,8 +23,20 @@ class AirflowApiError(Exception):
 
 
 @dataclass(frozen=True)
+class Dag:
+    """One DAG, as the DAG processor last read it."""
+
+    dag_id: str
+    file: str
+    """The name of its file, without the folder."""
+    tags: frozenset[str]
+    parsed_at: str | None
+    """When its file was last parsed, by Airflow's clock."""
+
+
+@dataclass(frozen=True)
 class TaskState:
-    """One task of a run, as Airflow tells it."""
+    """The state of one task of a run, as Airflow reports it."""
 
     task_id: str
     state: str | None
@@ -33,7 +45,7 @@ class TaskState:
 
 @dataclass(frozen=True)
 class RunState:
-    """One DAG run, as Airflow tells it; `seconds` is None until it has ended."""
+    """The state of one DAG run, as Airflow reports it; `seconds` is None until the run has ended."""
 
     dag_id: str
     run_id: str
@@ -44,17 +56,17 @@ class RunState:
 class AirflowApi:
     """A client of one Airflow API server.
 
-    `url` is the server's root; `token` goes into the Authorization header. What can be asked twice is repeated for
-    `patience` seconds when the connection breaks or a gateway answers in Airflow's place. Raises AirflowApiError
-    when Airflow refuses, requests' own errors when it cannot be reached.
+    `url` is the server's root; `token` is sent in the Authorization header. A request that is safe to send twice is
+    retried for `patience` seconds when the connection breaks or a gateway answers in place of Airflow. Raises
+    AirflowApiError when Airflow refuses a request, and the errors of `requests` when Airflow cannot be reached.
     """
 
     def __init__(self, url: str, token: str | None = None, patience: float = 6) -> None:
         self.url = url.rstrip("/")
         self._root = f"{self.url}/api/v2"
         self._session = requests.Session()
-        self._repeated = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_passing),
+        self._retried = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_transient),
             wait=tenacity.wait_exponential(0.2, max=10),
             stop=tenacity.stop_after_delay(patience),
             reraise=True,
@@ -63,55 +75,71 @@ class AirflowApi:
             self._session.headers["Authorization"] = f"Bearer {token}"
 
     def healthy(self) -> bool:
-        """Tell whether the metadata database, the scheduler and the DAG processor are all up."""
+        """Return whether the metadata database, the scheduler and the DAG processor are all up."""
         health = self._get("monitor/health")
         return all(
             (health.get(part) or {}).get("status") == "healthy"
             for part in ("metadatabase", "scheduler", "dag_processor")
         )
 
-    def dag_ids(self) -> set[str]:
-        """Give the DAGs that are ready to be triggered."""
-        return {dag["dag_id"] for dag in self._all("dags", "dags") if not dag["is_stale"]}
+    def dags(self) -> list[Dag]:
+        """Return the DAGs that Airflow has now; a DAG that is no longer in its file is left out."""
+        return [
+            Dag(
+                dag["dag_id"],
+                PurePath(dag["fileloc"]).name,
+                frozenset(tag["name"] for tag in dag["tags"]),
+                dag["last_parsed_time"],
+            )
+            for dag in self._all("dags", "dags")
+            if not dag["is_stale"]
+        ]
 
-    def import_errors(self) -> list[str]:
-        """Give the tracebacks of DAG files that cannot be imported."""
-        return [f"{error['filename']}:\n{error['stack_trace']}" for error in self._all("importErrors", "import_errors")]
+    def dag_ids(self) -> set[str]:
+        """Return the ids of the DAGs that can be triggered."""
+        return {dag.dag_id for dag in self.dags()}
+
+    def import_errors(self, since: datetime | None = None) -> list[str]:
+        """Return the tracebacks of the DAG files that cannot be imported; `since` leaves out what was found before."""
+        return [
+            f"{error['filename']}:\n{error['stack_trace']}"
+            for error in self._all("importErrors", "import_errors")
+            if not since or _time(error["timestamp"]) >= since
+        ]
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, run_id: str | None = None) -> str:
-        """Start a run without a logical date, its params from `conf`; gives its run id.
+        """Start a run without a logical date, with its params from `conf`; returns the run id.
 
-        With a run id of the caller's own the request is repeated like a read: there is never a second run.
+        With a run id from the caller the request is retried like a read: it can never start a second run.
         """
         path, body = f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}}
         if run_id is None:
             return str(self._request("POST", path, json=body)["dag_run_id"])
         try:
-            self._repeated(self._request, "POST", path, json={**body, "dag_run_id": run_id})
+            self._retried(self._request, "POST", path, json={**body, "dag_run_id": run_id})
         except AirflowApiError as error:
-            if error.status != 409:  # the request before had arrived, only its answer was lost
+            if error.status != 409:  # the earlier request arrived, only its response was lost
                 raise
         return run_id
 
     def paused(self, dag_id: str) -> bool:
-        """Tell whether a DAG is paused: what is triggered then stays queued."""
+        """Return whether a DAG is paused; a run of a paused DAG stays queued."""
         return bool(self._get(f"dags/{dag_id}")["is_paused"])
 
     def pause(self, dag_id: str, paused: bool) -> None:
-        """Pause a DAG, or let it run."""
-        self._repeated(self._request, "PATCH", f"dags/{dag_id}", json={"is_paused": paused})
+        """Pause or unpause a DAG."""
+        self._retried(self._request, "PATCH", f"dags/{dag_id}", json={"is_paused": paused})
 
     def dags_by_file(self) -> dict[str, str]:
-        """Give a DAG of each DAG file, by the file's name."""
-        dags = self._all("dags", "dags")
-        return {PurePath(dag["fileloc"]).name: dag["dag_id"] for dag in dags if not dag["is_stale"]}
+        """Return the id of one DAG per DAG file, by the file's name."""
+        return {dag.file: dag.dag_id for dag in self.dags()}
 
     def source(self, dag_id: str) -> str:
-        """Give the text of a DAG's file, as Airflow last read it."""
+        """Return the text of a DAG's file, as Airflow last read it."""
         return str(self._get(f"dagSources/{dag_id}")["content"])
 
     def variable(self, key: str) -> str | None:
-        """Give the value of an Airflow variable, or None when there is none."""
+        """Return the value of an Airflow variable, or None when it is not set."""
         try:
             return str(self._get(f"variables/{key}")["value"])
         except AirflowApiError as error:
@@ -123,14 +151,14 @@ class AirflowApi:
         """Set an Airflow variable."""
         body = {"key": key, "value": value}
         try:
-            self._repeated(self._request, "PATCH", f"variables/{key}", json=body)
+            self._retried(self._request, "PATCH", f"variables/{key}", json=body)
         except AirflowApiError as error:
             if error.status != 404:
                 raise
             self._request("POST", "variables", json=body)
 
     def fail_unfinished_runs(self, before: datetime) -> int:
-        """Mark the running and queued runs failed that were queued before a time; gives how many there were."""
+        """Mark as failed the running and queued runs that were queued before a time; returns their number."""
         runs = self._all("dags/~/dagRuns", "dag_runs", state=["running", "queued"])
         unfinished = [run for run in runs if _time(run["queued_at"]) < before]
         for run in unfinished:
@@ -138,7 +166,7 @@ class AirflowApi:
         return len(unfinished)
 
     def run(self, dag_id: str, run_id: str) -> RunState:
-        """Give the state of a run."""
+        """Return the state of a run."""
         run = self._get(_path(dag_id, run_id))
         seconds = None
         if run["start_date"] and run["end_date"]:
@@ -146,12 +174,12 @@ class AirflowApi:
         return RunState(dag_id, run_id, run["state"], seconds)
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
-        """Give the states of a run's tasks."""
+        """Return the states of a run's tasks."""
         found = self._all(f"{_path(dag_id, run_id)}/taskInstances", "task_instances")
         return [TaskState(each["task_id"], each["state"], each["try_number"]) for each in found]
 
     def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """Give what a task returned, or None when it returned nothing."""
+        """Return the return value of a task, or None when it returned nothing."""
         path = f"{_path(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/return_value"
         try:
             return self._get(path, deserialize="true")["value"]
@@ -161,12 +189,12 @@ class AirflowApi:
             raise
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[dict[str, Any]]:
-        """Give the entries of a task's log: `event`, `level` and more."""
+        """Return the entries of a task's log, each with `event`, `level` and more."""
         path = f"{_path(dag_id, run_id)}/taskInstances/{task_id}/logs/{try_number}"
         return [entry for entry in self._get(path, full_content="true")["content"] if isinstance(entry, dict)]
 
     def failure(self, dag_id: str, run_id: str, task: TaskState) -> str | None:
-        """Give the message of the exception that ended a task's last try, or None when its log has none."""
+        """Return the message of the exception that ended a task's last try, or None when its log has none."""
         raised = [
             detail
             for entry in self.log(dag_id, run_id, task.task_id, task.try_number)
@@ -176,7 +204,7 @@ class AirflowApi:
         return f"{raised[-1]['exc_type']}: {raised[-1]['exc_value']}" if raised else None
 
     def _all(self, path: str, key: str, **params: Any) -> list[dict[str, Any]]:
-        """Give a whole list, page by page: at once a server gives its maximum_page_limit at most, which is 100."""
+        """Read a whole list, page by page: the server's maximum_page_limit, 100 by default, limits one page."""
         found: list[dict[str, Any]] = []
         while True:
             page = self._get(path, limit=100, offset=len(found), **params)
@@ -185,10 +213,10 @@ class AirflowApi:
                 return found
 
     def _get(self, path: str, **params: Any) -> dict[str, Any]:
-        return self._repeated(self._request, "GET", path, params=params)
+        return self._retried(self._request, "GET", path, params=params)
 
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        # No redirects: they lead to a page for people to log in, which is no answer.
+        # Do not follow redirects: they lead to a login page, which is not an answer.
         response = self._session.request(
             method, f"{self._root}/{path}", timeout=(5, 60), allow_redirects=False, **options
         )
@@ -199,9 +227,9 @@ class AirflowApi:
         return dict(response.json())
 
 
-def _passing(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     if isinstance(error, AirflowApiError):
-        return error.status in _PASSING
+        return error.status in _TRANSIENT
     return isinstance(error, requests.ConnectionError | requests.Timeout)
 
 

@@ -1,9 +1,10 @@
-"""Run DAGs on a deployment, wait for them, and tell what came of it.
+"""Run DAGs on a deployment, wait for them, and report the results.
 
-AIRFLOW_URL=https://... ASTRO_API_TOKEN=... python -m scripts.smoke_run market_etl__taskflow_api [...]
+AIRFLOW_URL=https://... ASTRO_API_TOKEN=... python -m scripts.smoke_run            every DAG with the tag `smoke`
+AIRFLOW_URL=https://... ASTRO_API_TOKEN=... python -m scripts.smoke_run DAG_ID...  these DAGs
 
-Each DAG runs with its own default params; a run for a day replaces that day, so running again is harmless. A paused
-DAG is let run for this and paused again. Exit status 0 only when every run succeeded.
+Each DAG runs with its default params. A run replaces the day that it loads, so it can be repeated. A paused DAG is
+unpaused for the run and then paused again. The exit status is 0 only when every run succeeded.
 """
 
 import argparse
@@ -23,43 +24,48 @@ from scripts import job_summary
 from scripts.airflow_api import AirflowApi, AirflowApiError
 from scripts.dag_runs import RunsTakeTooLong, failures, result, summary, table, wait
 
+TAG = "smoke"
 RUN_SECONDS = 30 * 60
 REACHED_SECONDS = 15 * 60
 _LOG_LINES = 15
 
 
 class SmokeFailed(Exception):
-    """A run failed, or could not be made; the text says which and why."""
+    """Raised when a run failed or could not be started; the text says which run and why."""
 
 
 class Unreachable(SmokeFailed):
-    """Airflow does not answer."""
+    """Raised when Airflow does not answer."""
 
 
 def client(address: str, token: str, patience: float = 300) -> AirflowApi:
-    """Give a client of a deployment; Astro writes its address with or without scheme, `?orgId=` and `/api/v2`."""
+    """Return a client of a deployment; Astro writes the address with or without scheme, `?orgId=` and `/api/v2`."""
     parts = urlsplit(address if "://" in address else f"https://{address}")
     path = parts.path.rstrip("/").removesuffix("/api/v2").removesuffix("/api/v1").removesuffix("/home")
     return AirflowApi(f"{parts.scheme}://{parts.netloc}{path}", token, patience)
 
 
 def reach(airflow: AirflowApi, seconds: float = REACHED_SECONDS, pause: float = 5) -> None:
-    """Wait until Airflow answers and all its parts are up; raises SmokeFailed, at once when the token is refused."""
+    """Wait until Airflow answers and all its parts are up.
 
-    def may_come(error: BaseException) -> bool:
-        # While a deployment wakes up or is made, another server answers in its place: not found, or a page.
+    Raises Unreachable after `seconds`, and SmokeFailed at once when Airflow refuses the token.
+    """
+
+    def may_recover(error: BaseException) -> bool:
+        # While a deployment is created or wakes up, another server answers in its place: with 404 or with a web page.
         refused = isinstance(error, AirflowApiError) and error.status in (301, 302, 303, 307, 401, 403)
         return isinstance(error, AirflowApiError | requests.RequestException) and not refused
 
     try:
-        # What needs a token first: health is told to everybody.
-        for asked in (airflow.dag_ids, airflow.healthy):
+        # First a request that needs the token: anybody may read the health.
+        for request in (airflow.dag_ids, airflow.healthy):
             up = tenacity.Retrying(
-                retry=tenacity.retry_if_exception(may_come) | tenacity.retry_if_result(lambda it: it is False),
+                retry=tenacity.retry_if_exception(may_recover)
+                | tenacity.retry_if_result(lambda response: response is False),
                 wait=tenacity.wait_fixed(pause),
                 stop=tenacity.stop_after_delay(seconds),
-                retry_error_callback=_last,
-            )(asked)
+                retry_error_callback=_last_result,
+            )(request)
             if up is False:
                 raise Unreachable(f"Airflow's scheduler or DAG processor was not healthy after {seconds / 60:.0f} min.")
     except AirflowApiError as error:
@@ -73,7 +79,7 @@ def reach(airflow: AirflowApi, seconds: float = REACHED_SECONDS, pause: float = 
         raise Unreachable(_unreachable(seconds, error)) from None
 
 
-def _last(state: tenacity.RetryCallState) -> object:
+def _last_result(state: tenacity.RetryCallState) -> object:
     return state.outcome.result() if state.outcome else None
 
 
@@ -84,9 +90,25 @@ def _unreachable(seconds: float, error: Exception) -> str:
     )
 
 
+def tagged(airflow: AirflowApi, console: Console) -> list[str]:
+    """Return the ids of the DAGs with the tag `smoke`, sorted; when there is none, print how to add the tag.
+
+    Raises SmokeFailed when Airflow does not list its DAGs.
+    """
+    try:
+        dag_ids = sorted(dag.dag_id for dag in airflow.dags() if TAG in dag.tags)
+    except (AirflowApiError, requests.RequestException) as error:
+        raise SmokeFailed(f"The DAGs cannot be listed: {error}") from None
+    if not dag_ids:
+        text = f'No DAG has the tag `{TAG}`, so no smoke run was started. To add one: tags=[..., "{TAG}"] in the DAG.'
+        console.print(text, markup=False, soft_wrap=True)
+        job_summary.add(text)
+    return dag_ids
+
+
 @contextmanager
-def _let_run(airflow: AirflowApi, dag_id: str) -> Iterator[None]:
-    """Unpause a DAG until the end of the context; it is left as it was found."""
+def _unpaused(airflow: AirflowApi, dag_id: str) -> Iterator[None]:
+    """Unpause a DAG inside the context; pause it again at the end if it was paused before."""
     was_paused = airflow.paused(dag_id)
     if was_paused:
         airflow.pause(dag_id, False)
@@ -105,23 +127,23 @@ def run(
     seconds: float = RUN_SECONDS,
     pause: float = 2,
 ) -> None:
-    """Run one DAG to its end and print what came of it; raises SmokeFailed. Its params are its own unless given."""
+    """Run one DAG to its end and print the result; `conf` overrides its default params. Raises SmokeFailed."""
     try:
-        with _let_run(airflow, dag_id):
+        with _unpaused(airflow, dag_id):
             run_id = f"smoke__{datetime.now(UTC).isoformat()}"
             airflow.trigger(dag_id, conf, run_id)
             link = f"{airflow.url}/dags/{dag_id}/runs/{quote(run_id, safe='')}"
             console.print(f"{dag_id}: {link}", soft_wrap=True, markup=False)
             (state,) = wait(airflow, console, {dag_id: run_id}, seconds=seconds, pause=pause)
-        came = result(airflow, state)
-        console.print(table([came]))
-        job_summary.add(f"{summary([came])}\n\n[The run in Airflow]({link})")
-        if not came.ok:
-            told = failures(airflow, [came], _LOG_LINES)
-            for task, why in told:
-                console.print(f"\n{task} failed:\n{why}", markup=False, soft_wrap=True)
-                job_summary.add(f"**{task} failed**\n\n{job_summary.block(why)}")
-            tasks = ", ".join(task for task, _ in told) or f"no task; the run's state is {state.state}"
+        outcome = result(airflow, state)
+        console.print(table([outcome]))
+        job_summary.add(f"{summary([outcome])}\n\n[The run in Airflow]({link})")
+        if not outcome.ok:
+            failed = failures(airflow, [outcome], _LOG_LINES)
+            for task, message in failed:
+                console.print(f"\n{task} failed:\n{message}", markup=False, soft_wrap=True)
+                job_summary.add(f"**{task} failed**\n\n{job_summary.block(message)}")
+            tasks = ", ".join(task for task, _ in failed) or f"no task; the run's state is {state.state}"
             raise SmokeFailed(f"The run of {dag_id} failed: {tasks}. {link}")
     except RunsTakeTooLong as error:
         raise SmokeFailed(f"{str(error).capitalize()}. {link}") from None
@@ -130,18 +152,21 @@ def run(
 
 
 def main() -> int:
-    """Run the DAGs that were named; gives the exit status."""
+    """Run the DAGs with the given ids, or those with the tag; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("dag_id", nargs="+")
-    console = Console(highlight=False, width=120)
+    parser.add_argument("dag_id", nargs="*", help=f"without one: every DAG with the tag `{TAG}`")
+    dag_ids = parser.parse_args().dag_id
     try:
-        airflow = client(os.environ["AIRFLOW_URL"], os.environ["ASTRO_API_TOKEN"])
-        reach(airflow)
-        for dag_id in parser.parse_args().dag_id:
-            run(airflow, console, dag_id)
+        address, token = os.environ["AIRFLOW_URL"], os.environ["ASTRO_API_TOKEN"]
     except KeyError as error:
         print(f"{error.args[0]} is not set: see python -m scripts.smoke_run --help", file=sys.stderr)
         return 2
+    console = Console(highlight=False, width=120)
+    try:
+        airflow = client(address, token)
+        reach(airflow)
+        for dag_id in dag_ids or tagged(airflow, console):
+            run(airflow, console, dag_id)
     except SmokeFailed as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,17 +1,15 @@
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from scripts import deploy_mode
 from scripts.deploy_mode import DAGS, IMAGE, Mode, decide
+from tests.scripts.conftest import Commit
 
-Commit = Callable[..., str]
 FILES = {
     "dags/a.py": "a = 1\n",
     "include/helpers.py": "h = 1\n",
-    "great_expectations/expectations/market.json": "{}\n",
+    "great_expectations/expectations/orders.json": "{}\n",
     "requirements.txt": "a\n",
     "tests/test_a.py": "t = 1\n",
     "tests/dags/test_a.py": "t = 2\n",
@@ -19,30 +17,6 @@ FILES = {
     "include/README.md": "inside\n",
     "terraform/main.tf": "tf\n",
 }
-
-
-@pytest.fixture
-def commit(tmp_path: Path) -> Commit:
-    """Give a function that writes files, removes those without text, and commits."""
-
-    def git(*arguments: str) -> str:
-        identity = ["-c", "user.name=tests", "-c", "user.email=tests@example.com"]
-        command = ["git", *identity, *arguments]
-        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
-
-    def write(**files: str | None) -> str:
-        for path, text in files.items():
-            if text is None:
-                (tmp_path / path).unlink()
-            else:
-                (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-                (tmp_path / path).write_text(text)
-        git("add", "--all")
-        git("commit", "--quiet", "--allow-empty", "-m", "a commit")
-        return git("rev-parse", "HEAD")
-
-    git("init", "--quiet")
-    return write
 
 
 @pytest.mark.parametrize(
@@ -53,7 +27,7 @@ def commit(tmp_path: Path) -> Commit:
         (["dags/a.py", "tests/dags/test_a.py", "docs/page.md"], Mode.DAGS, False),
         (["dags/a.py", "include/helpers.py"], Mode.IMAGE, False),
         (["include/helpers.py"], Mode.IMAGE, False),
-        (["great_expectations/expectations/market.json"], Mode.IMAGE, False),
+        (["great_expectations/expectations/orders.json"], Mode.IMAGE, False),
         (["requirements.txt"], Mode.IMAGE, False),
         (["Dockerfile"], Mode.IMAGE, False),
         ([".dockerignore"], Mode.IMAGE, False),
@@ -66,63 +40,63 @@ def commit(tmp_path: Path) -> Commit:
         ([], Mode.NOTHING, False),
     ],
 )
-def test_what_changed_decides(
-    tmp_path: Path, commit: Commit, changed: list[str], mode: Mode, infrastructure: bool
+def test_the_changed_files_decide(
+    checkout: Path, commit: Commit, changed: list[str], mode: Mode, infrastructure: bool
 ) -> None:
     before = commit(**FILES)
-    decision = decide(tmp_path, before, commit(**dict.fromkeys(changed, "changed\n")))
+    decision = decide(checkout, before, commit(**dict.fromkeys(changed, "changed\n")))
     assert (decision.mode, decision.infrastructure) == (mode, infrastructure)
     assert decision.deploys is (mode is not Mode.NOTHING or infrastructure)
     deployed = [path for path in changed if not path.endswith(".md") and path.split("/")[0] in {*IMAGE, *DAGS}]
     assert all(path in decision.why for path in deployed)
 
 
-def test_a_file_that_moves_out_of_the_image_changes_it(tmp_path: Path, commit: Commit) -> None:
+def test_a_file_that_moves_out_of_the_image_changes_it(checkout: Path, commit: Commit) -> None:
     before = commit(**FILES)
     after = commit(**{"include/helpers.py": None, "tests/helpers.py": FILES["include/helpers.py"]})
-    assert decide(tmp_path, before, after).mode is Mode.IMAGE
+    assert decide(checkout, before, after).mode is Mode.IMAGE
 
 
-def test_a_dag_that_is_removed_is_a_change_of_dags(tmp_path: Path, commit: Commit) -> None:
+def test_a_dag_that_is_removed_is_a_change_of_dags(checkout: Path, commit: Commit) -> None:
     before = commit(**FILES)
-    assert decide(tmp_path, before, commit(**{"dags/a.py": None})).mode is Mode.DAGS
+    assert decide(checkout, before, commit(**{"dags/a.py": None})).mode is Mode.DAGS
 
 
-def test_everything_since_what_is_deployed_counts(tmp_path: Path, commit: Commit) -> None:
-    """The deploy of the image failed, then only a DAG changed: the image is deployed still."""
+def test_all_changes_since_the_deployed_commit_count(checkout: Path, commit: Commit) -> None:
+    """The deploy of an image failed, and then only a DAG changed: the image is still deployed."""
     deployed = commit(**FILES)
     commit(**{"include/helpers.py": "h = 2\n"})
-    assert decide(tmp_path, deployed, commit(**{"dags/a.py": "a = 2\n"})).mode is Mode.IMAGE
+    assert decide(checkout, deployed, commit(**{"dags/a.py": "a = 2\n"})).mode is Mode.IMAGE
 
 
 @pytest.mark.parametrize("before", [None, "", "0" * 40, "1234567890123456789012345678901234567890"])
-def test_an_unknown_commit_means_everything(tmp_path: Path, commit: Commit, before: str | None) -> None:
-    decision = decide(tmp_path, before, commit(**FILES))
+def test_without_a_known_commit_everything_is_deployed(checkout: Path, commit: Commit, before: str | None) -> None:
+    decision = decide(checkout, before, commit(**FILES))
     assert (decision.mode, decision.infrastructure) == (Mode.IMAGE, True)
 
 
-def test_a_commit_of_another_history_means_everything(tmp_path: Path, commit: Commit) -> None:
+def test_with_another_history_everything_is_deployed(checkout: Path, commit: Commit) -> None:
     first = commit(**FILES)
     newer = commit(**{"dags/a.py": "a = 2\n"})
-    assert decide(tmp_path, newer, first).mode is Mode.IMAGE
-    assert decide(tmp_path, newer, newer).mode is Mode.NOTHING
+    assert decide(checkout, newer, first).mode is Mode.IMAGE
+    assert decide(checkout, newer, newer).mode is Mode.NOTHING
 
 
-def test_the_reason_is_short_and_on_one_line(tmp_path: Path, commit: Commit) -> None:
+def test_the_reason_is_short_and_on_one_line(checkout: Path, commit: Commit) -> None:
     before = commit(**FILES)
     after = commit(**{f"dags/{number}\nx.py": "" for number in range(20)})
-    why = decide(tmp_path, before, after).why
+    why = decide(checkout, before, after).why
     assert "and 10 more" in why
     assert "\n" not in why
 
 
-def test_the_image_is_what_dockerignore_lets_in(repository: Path) -> None:
+def test_the_image_has_the_files_that_dockerignore_allows(repository: Path) -> None:
     lines = (repository / ".dockerignore").read_text().splitlines()
-    let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
-    assert let_in == {*IMAGE, *DAGS} - {".astro", ".dockerignore", "Dockerfile"}
+    allowed = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    assert allowed == {*IMAGE, *DAGS} - {".astro", ".dockerignore", "Dockerfile"}
 
 
-def test_github_that_does_not_answer_is_a_failure(
+def test_an_error_of_github_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gh = tmp_path / "gh"
