@@ -1,7 +1,7 @@
-"""From a bare clone to the locked environment in .venv, and back: `python3 scripts/bootstrap.py install | clean`.
+"""Install the locked environment into .venv, or remove it: `python3 scripts/bootstrap.py install | clean`.
 
-The only script that runs on the machine's own Python, before anything is installed: standard library only,
-and no syntax that an older Python could not read, so that it can say which one is needed.
+This script runs on the machine's own Python before anything is installed. So it uses the standard library only, and
+no syntax that an older Python cannot parse: it has to be able to report which Python is needed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ CACHES = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".terraf
 
 
 def install() -> None:
-    """Bring .venv to what uv.lock says; does nothing when it is there already."""
+    """Install what uv.lock lists into .venv; do nothing when that is already installed."""
     if not (3, 11) <= sys.version_info[:2] < (3, 14):
         found = "{}.{}".format(*sys.version_info)
-        stop(f"Airlock needs Python 3.11, 3.12 or 3.13, not {found}: name one, as in make demo PYTHON=python3.12")
+        stop(f"Airlock needs Python 3.11, 3.12 or 3.13, not {found}: set one, as in make demo PYTHON=python3.12")
     stamp = VENV / "airlock-installed"
     wanted = fingerprint()
     STATE.mkdir(exist_ok=True)
@@ -47,13 +47,13 @@ def install() -> None:
 
 
 def fingerprint() -> str:
-    """Say what .venv depends on: the lock and the interpreter."""
+    """Return a hash of what .venv depends on: the lock and the interpreter."""
     parts = [(ROOT / name).read_bytes() for name in ("uv.lock", "pyproject.toml")]
     return hashlib.sha256(b"".join([*parts, sys.version.encode()])).hexdigest()
 
 
 def uv_command() -> list[Path]:
-    """Give the command of a uv of our own, installed into the clone with pip or with venv, whichever is there."""
+    """Return the command of a uv inside the clone; install it first, with pip or else with venv."""
     folder = STATE / "uv"
     done = folder / UV
     pip = [sys.executable, "-m", "pip"]
@@ -80,20 +80,20 @@ def uv_command() -> list[Path]:
 
 
 def run(command: Sequence[str | Path], name: str) -> None:
-    """Run a command with nothing written outside the clone; end with its own message when it fails."""
+    """Run a command that writes only inside the clone; exit when it fails."""
     temporary = STATE / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     kept = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
     env = {
         **kept,
         "TMPDIR": str(temporary),
-        "PIP_USER": "0",  # a user's setting that forbids --target
+        "PIP_USER": "0",  # a user's own setting could forbid --target
         "PIP_REQUIRE_VIRTUALENV": "0",
         "UV_CACHE_DIR": str(STATE / "cache" / "uv"),
         "UV_PROJECT_ENVIRONMENT": str(VENV),
         "UV_PYTHON_DOWNLOADS": "never",
     }
-    if ssl.get_default_verify_paths().cafile:  # as pip does: a company's own authority is in the system's store
+    if ssl.get_default_verify_paths().cafile:  # as pip does: a company's own CA is in the system's certificate store
         env.setdefault("UV_SYSTEM_CERTS", "true")
     result = subprocess.run([str(part) for part in command], cwd=str(ROOT), env=env, check=False)
     if result.returncode:
@@ -101,12 +101,12 @@ def run(command: Sequence[str | Path], name: str) -> None:
 
 
 def works(command: Sequence[str]) -> bool:
-    """Tell whether a command succeeds."""
+    """Return whether a command succeeds."""
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def clean() -> None:
-    """Stop what runs and remove everything that running made, so that a bare clone is left."""
+    """Stop the local platform and remove all files that it made, so that a bare clone is left."""
     python = VENV / "bin" / "python"
     if python.exists() and STATE.exists():
         subprocess.run([str(python), "-m", "local", "down"], cwd=str(ROOT), check=False)
@@ -121,7 +121,7 @@ def clean() -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder that may be missing."""
+    """Remove a folder; a missing folder is not an error."""
     try:
         shutil.rmtree(str(folder))
     except FileNotFoundError:
@@ -131,7 +131,7 @@ def remove(folder: Path) -> None:
 
 
 def stop(message: str) -> NoReturn:
-    """End with one line for a person."""
+    """Exit with a message of one line."""
     sys.exit("airlock: " + message)
 
 

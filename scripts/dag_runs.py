@@ -1,4 +1,4 @@
-"""Runs of DAGs, triggered over Airflow's REST API, waited for and told: by the demo here, after a deploy on Astro."""
+"""Wait for DAG runs over Airflow's REST API and report their results: for the demo, and after a deploy to Astro."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,35 +13,35 @@ from scripts import job_summary
 from scripts.airflow_api import FINISHED, AirflowApi, RunState, TaskState
 
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed"})
-_TOLD = _ENDED | {"up_for_retry"}
+_LOGGED = _ENDED | {"up_for_retry"}
 _COLUMNS = ("DAG", "Day", "State", "Tasks", "Seconds", "Rows published", "Expectations passed")
 
 
 class RunsTakeTooLong(Exception):
-    """The runs had not ended when the time was over."""
+    """Raised when the runs have not ended within the time limit."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one run came to."""
+    """The result of one run."""
 
     run: RunState
     tasks: list[TaskState]
     gate: dict[str, Any] | None
-    """What the validating task pushed; None when the DAG has none, or it pushed nothing."""
+    """The XCom of the validate task; None when the DAG has no such task, or the task pushed nothing."""
     published: dict[str, Any] | None
-    """What the publishing task pushed."""
+    """The XCom of the publish task; None as above."""
     rows: Mapping[str, int]
-    """How many rows each published object has."""
+    """The number of rows per published object."""
 
     @property
     def gated(self) -> bool:
-        """Tell whether the DAG has a gate."""
+        """Return whether the DAG has a quality gate."""
         return any(task.task_id.startswith("validate_") for task in self.tasks)
 
     @property
     def ok(self) -> bool:
-        """Tell whether the run succeeded and its gate, if it has one, let the batch through."""
+        """Return whether the run succeeded and its quality gate, if there is one, passed the batch."""
         passed = bool(self.gate) and self.gate["verdict"] != "failed"  # type: ignore[index]
         return self.run.state == "success" and (passed or not self.gated)
 
@@ -55,12 +55,12 @@ def wait(
     check: Callable[[], None] = lambda: None,
     pause: float = 0.5,
 ) -> list[RunState]:
-    """Show the tasks of runs, given as DAG and run id, until all runs have ended; gives their last states.
+    """Show the tasks of the given runs (run id by DAG id) until all runs have ended; returns their last states.
 
-    `check` is called between looks, to raise when waiting on has no sense. Raises RunsTakeTooLong.
+    `check` is called before each poll and may raise to stop the wait. Raises RunsTakeTooLong.
     """
     deadline = time.monotonic() + seconds
-    told: set[tuple[str, TaskState]] = set()
+    logged: set[tuple[str, TaskState]] = set()
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while True:
             check()
@@ -69,7 +69,7 @@ def wait(
             if console.is_terminal:
                 live.update(_progress(tasks))
             else:
-                told = _tell(console, tasks, told)
+                logged = _log_changes(console, tasks, logged)
             if all(run.state in FINISHED for run in states):
                 return states
             if time.monotonic() > deadline:
@@ -81,50 +81,50 @@ def wait(
 def result(
     airflow: AirflowApi, run: RunState, rows: Callable[[dict[str, Any]], Mapping[str, int]] | None = None
 ) -> Result:
-    """Read what a run came to; `rows` counts what readers see of what was published, else the task's word is taken."""
+    """Read the result of a run; `rows` counts the published rows, without it the count of the publish task is used."""
     tasks = airflow.tasks(run.dag_id, run.run_id)
 
-    def pushed_by(kind: str) -> dict[str, Any] | None:
-        names = [task.task_id for task in tasks if task.task_id.startswith(f"{kind}_")]
-        return airflow.xcom(run.dag_id, run.run_id, names[0]) if names else None
+    def xcom_of(kind: str) -> dict[str, Any] | None:
+        task_ids = [task.task_id for task in tasks if task.task_id.startswith(f"{kind}_")]
+        return airflow.xcom(run.dag_id, run.run_id, task_ids[0]) if task_ids else None
 
-    published = pushed_by("publish")
+    published = xcom_of("publish")
     return Result(
         run=airflow.run(run.dag_id, run.run_id),
         tasks=tasks,
-        gate=pushed_by("validate"),
+        gate=xcom_of("validate"),
         published=published,
         rows={} if not published else rows(published) if rows else {published["object"]: published["rows"]},
     )
 
 
 def table(results: Sequence[Result]) -> Table:
-    """Draw the results as a table for the terminal."""
-    drawn = Table()
+    """Return the results as a table for the terminal."""
+    grid = Table()
     for number, column in enumerate(_COLUMNS):
-        drawn.add_column(column, no_wrap=number < 2, justify="left" if number < 3 else "right")
+        grid.add_column(column, no_wrap=number < 2, justify="left" if number < 3 else "right")
     for each in results:
         dag, day, state, *figures = _row(each)
-        drawn.add_row(dag, day, f"[{'green' if each.ok else 'red'}]{state}", *figures)
-    return drawn
+        grid.add_row(dag, day, f"[{'green' if each.ok else 'red'}]{state}", *figures)
+    return grid
 
 
 def summary(results: Sequence[Result]) -> str:
-    """Give the same table as Markdown, for the page of a job."""
+    """Return the same table as Markdown, for the summary page of a job."""
     return job_summary.table(_COLUMNS, map(_row, results))
 
 
 def failures(airflow: AirflowApi, results: Sequence[Result], lines: int = 0) -> list[tuple[str, str]]:
-    """Give every failed task of some runs with the message it failed with and the last lines of its log."""
-    told = []
+    """Return each failed task of the runs, with its error message and the last lines of its log."""
+    failed = []
     for each in results:
         for task in each.tasks:
             if task.state == "failed":
-                why = airflow.failure(each.run.dag_id, each.run.run_id, task) or "its log says no more"
+                message = airflow.failure(each.run.dag_id, each.run.run_id, task) or "its log has no error message"
                 log = airflow.log(each.run.dag_id, each.run.run_id, task.task_id, task.try_number) if lines else []
-                events = [str(entry["event"]) for entry in log if entry.get("event")][-lines:]
-                told.append((f"{each.run.dag_id}.{task.task_id}", "\n".join([why, *(f"  | {it}" for it in events)])))
-    return told
+                events = [f"  | {entry['event']}" for entry in log if entry.get("event")][-lines:]
+                failed.append((f"{each.run.dag_id}.{task.task_id}", "\n".join([message, *events])))
+    return failed
 
 
 def _row(each: Result) -> list[str]:
@@ -136,30 +136,31 @@ def _row(each: Result) -> list[str]:
         each.run.state,
         f"{done} of {len(each.tasks)}",
         "" if each.run.seconds is None else f"{each.run.seconds:.1f}",
-        _told_rows(each.rows),
+        _row_count(each.rows),
         f"{gate['passed']} of {gate['passed'] + gate['failed']}" if gate else "not run" if each.gated else "",
     ]
 
 
-def _told_rows(rows: Mapping[str, int]) -> str:
+def _row_count(rows: Mapping[str, int]) -> str:
     if not rows:
         return "none"
-    return f"{sum(rows.values())}" + (f" in {len(rows)} views" if len(rows) > 1 else "")
+    return f"{sum(rows.values())}" + (f" in {len(rows)} objects" if len(rows) > 1 else "")
 
 
 def _progress(tasks: Mapping[str, Collection[TaskState]]) -> Table:
     grid = Table.grid(padding=(0, 1))
     for dag_id, states in tasks.items():
         done = sum(task.state in _ENDED for task in states)
-        now = next((task.task_id for task in states if task.state in ("running", "queued", "up_for_retry")), "")
-        grid.add_row(f"  {dag_id}", f"[green]{'━' * done}[/][dim]{'━' * (len(states) - done)}[/]", now)
+        active = next((task.task_id for task in states if task.state in ("running", "queued", "up_for_retry")), "")
+        grid.add_row(f"  {dag_id}", f"[green]{'━' * done}[/][dim]{'━' * (len(states) - done)}[/]", active)
     return grid
 
 
-def _tell(
-    console: Console, tasks: Mapping[str, Collection[TaskState]], told: set[tuple[str, TaskState]]
+def _log_changes(
+    console: Console, tasks: Mapping[str, Collection[TaskState]], logged: set[tuple[str, TaskState]]
 ) -> set[tuple[str, TaskState]]:
-    now = {(dag_id, task) for dag_id, states in tasks.items() for task in states if task.state in _TOLD}
-    for dag_id, task in sorted(now - told, key=lambda each: (each[0], each[1].task_id)):
+    """Print the states that are not in `logged`; returns all current states, for the next call."""
+    current = {(dag_id, task) for dag_id, states in tasks.items() for task in states if task.state in _LOGGED}
+    for dag_id, task in sorted(current - logged, key=lambda each: (each[0], each[1].task_id)):
         console.print(f"  {dag_id}.{task.task_id}: {task.state}", highlight=False)
-    return now
+    return current

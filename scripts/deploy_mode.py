@@ -1,8 +1,8 @@
 """Decide what a change has to deploy: its image, its DAGs only, or nothing.
 
-python3 -m scripts.deploy_mode COMMIT    since the last commit whose deploy workflow succeeded
+python3 -m scripts.deploy_mode COMMIT    for the changes since the last commit whose deploy workflow succeeded
 
-Prints the decision with the files behind it, and writes `deploy=true` or `deploy=false` for the workflow.
+Prints the decision and the files that led to it, and writes `deploy=true` or `deploy=false` for the workflow.
 Standard library only: it runs before anything is installed.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOW = "deploy.yml"
-# What the image is made of: what .dockerignore lets in, and what says how it is built. A test compares.
+# The files of the image: those that .dockerignore allows, and those that define the build. A test compares the two.
 IMAGE = (
     ".astro",
     ".dockerignore",
@@ -28,7 +28,7 @@ IMAGE = (
 )
 DAGS = ("dags",)
 INFRASTRUCTURE = ("terraform", "scripts/infrastructure.py")
-_SHOWN = 10
+_LISTED = 10  # file names in the reason
 
 
 class Mode(StrEnum):
@@ -50,31 +50,31 @@ class Decision:
 
     @property
     def deploys(self) -> bool:
-        """Tell whether there is anything to do at all."""
+        """Return whether there is anything to deploy."""
         return self.infrastructure or self.mode is not Mode.NOTHING
 
 
 def decide(repository: Path, before: str | None, after: str) -> Decision:
-    """Compare a commit with the one that is deployed, None when nobody knows which that is."""
+    """Compare a commit with the deployed one; `before` is None when the deployed commit is unknown."""
     if not before:
         return Decision(Mode.IMAGE, "it is not known which commit is deployed", infrastructure=True)
     if not is_ancestor(repository, before, after):
         why = f"the deployed commit {before} is not in the history of {after}"
         return Decision(Mode.IMAGE, why, infrastructure=True)
-    # A file that moves out of the image would hide behind its new name: no renames.
+    # Without renames: a file that moves out of the image has to count as a change of the image.
     diff = _git(repository, "diff", "--name-only", "--no-renames", "-z", before, after, "--").stdout
     changed = [path for path in diff.split("\0") if path and not path.endswith(".md")]
     image, dags, infrastructure = (_within(changed, kind) for kind in (IMAGE, DAGS, INFRASTRUCTURE))
     mode = Mode.IMAGE if image else Mode.DAGS if dags else Mode.NOTHING
     parts = [("of the image", image), ("DAGs", dags), ("of the infrastructure", infrastructure)]
-    told = "; ".join(f"{what}: {_listed(paths)}" for what, paths in parts if paths)
-    return Decision(mode, f"since {before[:12]} changed {told or 'nothing that is deployed'}", bool(infrastructure))
+    listed = "; ".join(f"{part}: {_list(paths)}" for part, paths in parts if paths)
+    return Decision(mode, f"since {before[:12]} changed {listed or 'nothing that is deployed'}", bool(infrastructure))
 
 
 def last_deployed(repository: str) -> str | None:
-    """Ask GitHub for the last commit of main whose deploy workflow succeeded to its end, or None.
+    """Return the last commit of main whose deploy workflow succeeded, from GitHub, or None.
 
-    Not the commit before this push: its deploy may have failed, or been replaced by this one while it waited.
+    The commit before this push is not enough: its deploy may have failed, or this one replaced it in the queue.
     """
     runs = f"repos/{repository}/actions/workflows/{WORKFLOW}/runs?branch=main&status=success&per_page=1"
     command = ["gh", "api", runs, "--jq", ".workflow_runs[0].head_sha // empty"]
@@ -82,7 +82,7 @@ def last_deployed(repository: str) -> str | None:
 
 
 def is_ancestor(repository: Path, before: str, after: str) -> bool:
-    """Tell whether a commit is in the history of another, or is it; False when git does not know one of them."""
+    """Return whether a commit is another one or in its history; False when git does not know one of them."""
     return _git(repository, "merge-base", "--is-ancestor", before, after, check=False).returncode == 0
 
 
@@ -90,9 +90,9 @@ def _within(paths: list[str], places: tuple[str, ...]) -> list[str]:
     return [path for path in paths if any(path == place or path.startswith(f"{place}/") for place in places)]
 
 
-def _listed(paths: list[str]) -> str:
-    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    return ", ".join(path.encode("unicode_escape").decode() for path in paths[:_SHOWN]) + more
+def _list(paths: list[str]) -> str:
+    more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+    return ", ".join(path.encode("unicode_escape").decode() for path in paths[:_LISTED]) + more
 
 
 def _git(repository: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -101,14 +101,14 @@ def _git(repository: Path, *arguments: str, check: bool = True) -> subprocess.Co
 
 
 def main() -> int:
-    """Decide for a workflow; gives the exit status."""
+    """Decide for a workflow; returns the exit status."""
     if os.environ.get("GITHUB_EVENT_NAME") == "workflow_dispatch":
         decision = Decision(Mode.IMAGE, "it was started by hand", infrastructure=True)
     else:
         try:
             before = last_deployed(os.environ["GITHUB_REPOSITORY"])
         except subprocess.CalledProcessError as error:
-            print(f"GitHub did not say what was deployed last: {error.stderr.strip()}", file=sys.stderr)
+            print(f"GitHub did not return the last deploy: {error.stderr.strip()}", file=sys.stderr)
             return 1
         decision = decide(ROOT, before, sys.argv[1])
     print(f"Deploys {'something' if decision.deploys else 'nothing'}: {decision.why}")

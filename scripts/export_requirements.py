@@ -1,7 +1,7 @@
-"""Write requirements.txt, what the Astro image installs, from pyproject.toml, uv.lock and the Dockerfile.
+"""Write requirements.txt, which the Astro image installs, from pyproject.toml, uv.lock and the Dockerfile.
 
-python -m scripts.export_requirements            writes it
-python -m scripts.export_requirements --check    fails with a diff when it is not what it would write
+python -m scripts.export_requirements            writes the file
+python -m scripts.export_requirements --check    fails with a diff when the file is out of date
 """
 
 import argparse
@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 REMEDY = "run: make requirements"
 
-# Astro Runtime 3.3 comes with these; what Airflow itself depends on is read from uv.lock.
+# Astro Runtime 3.3 contains these; the dependencies of Airflow itself are read from uv.lock.
 RUNTIME_PROVIDERS = frozenset(
     f"apache-airflow-providers-{name}"
     for name in (
@@ -44,23 +44,23 @@ HEADER = """\
 
 
 class ExportError(Exception):
-    """The project's files do not say what the image needs; the text says what is wrong."""
+    """Raised when the project's files do not define what the image needs; the text says what is wrong."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """What the Dockerfile says of the image it starts from."""
+    """The base image, as the Dockerfile defines it."""
 
     runtime: str
     """The Astro Runtime, such as 3.3-8."""
     airflow: str
-    """The Airflow inside, such as 3.3.2."""
+    """Its Airflow, such as 3.3.2."""
     python: str
     """Its Python, such as 3.12."""
 
     @classmethod
     def of(cls, dockerfile: str) -> "Image":
-        """Read the tag and the comment that names the Airflow version."""
+        """Parse a Dockerfile: the tag of the base image, and the comment with the Airflow version."""
         tag = re.search(r"^FROM \S+/runtime:(\d+\.\d+-\d+)-python-(\d+\.\d+)$", dockerfile, re.MULTILINE)
         airflow = re.search(r"^# Airflow (\d+\.\d+\.\d+)$", dockerfile, re.MULTILINE)
         if not tag or not airflow:
@@ -70,7 +70,7 @@ class Image:
         return cls(tag[1], airflow[1], tag[2])
 
     def needs(self, marker: Marker | str | None) -> bool:
-        """Tell whether an environment marker holds in the image: Linux, CPython, its Python's version."""
+        """Return whether an environment marker is true in the image: Linux, CPython, its Python version."""
         return marker is None or Marker(str(marker)).evaluate(
             {
                 "implementation_name": "cpython",
@@ -87,16 +87,16 @@ class Image:
 
 @dataclass(frozen=True)
 class Lock:
-    """What uv.lock holds."""
+    """The content of uv.lock."""
 
     content: Mapping[str, Any]
 
     def packages(self, name: str) -> list[Mapping[str, Any]]:
-        """Every version that is locked of a package: more than one where it differs by Python or platform."""
+        """Return the locked versions of a package: several when they differ by Python version or platform."""
         return [package for package in self.content["package"] if package["name"] == canonicalize_name(name)]
 
     def version(self, name: str, image: Image) -> str:
-        """Give the one version that the image gets."""
+        """Return the one version that the image installs."""
         versions = [
             package["version"]
             for package in self.packages(name)
@@ -109,8 +109,8 @@ class Lock:
             )
         return str(versions[0])
 
-    def carried(self) -> frozenset[str]:
-        """Give the names of what every Airflow installation brings: its own packages and what those depend on."""
+    def included(self) -> frozenset[str]:
+        """Return the names of the packages in every Airflow installation: Airflow's own and their dependencies."""
         names = {
             dependency["name"]
             for airflow in AIRFLOW
@@ -120,28 +120,28 @@ class Lock:
         return frozenset(names).union(AIRFLOW)
 
 
-def requirements(dependencies: Sequence[str], lock: Lock, image: Image, carried: frozenset[str]) -> Iterator[str]:
-    """Give the pinned lines of what the image needs and does not carry, sorted by name."""
-    for requirement in sorted(map(Requirement, dependencies), key=lambda it: canonicalize_name(it.name)):
-        if canonicalize_name(requirement.name) in carried or not image.needs(requirement.marker):
+def requirements(dependencies: Sequence[str], lock: Lock, image: Image, included: frozenset[str]) -> Iterator[str]:
+    """Yield the pinned lines of the dependencies that the image needs and does not include, sorted by name."""
+    for requirement in sorted(map(Requirement, dependencies), key=lambda each: canonicalize_name(each.name)):
+        if canonicalize_name(requirement.name) in included or not image.needs(requirement.marker):
             continue
         extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
         yield f"{canonicalize_name(requirement.name)}{extras}=={lock.version(requirement.name, image)}"
 
 
 def render(root: Path) -> str:
-    """Give what requirements.txt has to be for the project in a folder."""
+    """Return the text that requirements.txt must have for the project in a folder."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     lock = Lock(tomllib.loads((root / "uv.lock").read_text()))
     image = Image.of((root / "Dockerfile").read_text())
-    lines = requirements(project["dependencies"], lock, image, lock.carried() | RUNTIME_PROVIDERS)
+    lines = requirements(project["dependencies"], lock, image, lock.included() | RUNTIME_PROVIDERS)
     return HEADER + "".join(f"{line}\n" for line in lines)
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
-    """Write or check requirements.txt; gives the exit status."""
+    """Write or check requirements.txt; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the file drifted")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when the file is out of date")
     check = parser.parse_args(arguments).check
     target = root / "requirements.txt"
     try:
@@ -160,10 +160,10 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
             found.splitlines(keepends=True),
             expected.splitlines(keepends=True),
             "requirements.txt",
-            "what uv.lock says",
+            "expected from uv.lock",
         )
     )
-    print(f"requirements.txt drifted; {REMEDY}", file=sys.stderr)
+    print(f"requirements.txt is out of date; {REMEDY}", file=sys.stderr)
     return 1
 
 

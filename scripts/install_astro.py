@@ -1,7 +1,7 @@
-"""Install the Astro CLI of a version, only when it is what its checksum says: python3 -m scripts.install_astro FOLDER
+"""Install one version of the Astro CLI after a check of its checksum: python3 -m scripts.install_astro FOLDER
 
-ASTRO_CLI_VERSION and ASTRO_CLI_SHA256 name the version and the SHA-256 of its archive for Linux on amd64, which its
-release lists in astro_VERSION_checksums.txt. Standard library only: it runs before anything is installed.
+ASTRO_CLI_VERSION is the version; ASTRO_CLI_SHA256 is the SHA-256 of its archive for Linux on amd64, from the file
+astro_VERSION_checksums.txt of the release. Standard library only: it runs before anything is installed.
 """
 
 import hashlib
@@ -18,18 +18,18 @@ RELEASES = "https://github.com/astronomer/astro-cli/releases/download"
 
 
 class Refused(Exception):
-    """The CLI is not installed; the text says why and what to do."""
+    """Raised when the CLI is not installed; the text says why and what to do."""
 
 
 def install(folder: Path, environment: Mapping[str, str]) -> Path:
-    """Download, check and unpack the CLI; gives its path."""
+    """Download, check and unpack the CLI; returns its path."""
     version, wanted = (environment.get(name, "").strip() for name in ("ASTRO_CLI_VERSION", "ASTRO_CLI_SHA256"))
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise Refused(f"The repository variable ASTRO_CLI_VERSION is {version!r}: set it, such as 1.43.0")
     listed = f"{RELEASES}/v{version}/astro_{version}_checksums.txt"
     if not re.fullmatch("[0-9a-f]{64}", wanted):
         raise Refused(
-            "The repository variable ASTRO_CLI_SHA256 is no SHA-256: set it to the line of "
+            "The repository variable ASTRO_CLI_SHA256 is no SHA-256: set it to the checksum of "
             f"astro_{version}_linux_amd64.tar.gz in {listed}"
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def install(folder: Path, environment: Mapping[str, str]) -> Path:
         if found != wanted:
             raise Refused(
                 f"The archive of the Astro CLI {version} has the SHA-256 {found}, not {wanted}. If both variables are "
-                f"of the same version (see {listed}), somebody changed the archive: do not use it."
+                f"of the same version (see {listed}), the archive was changed: do not use it."
             )
         with tarfile.open(archive) as tar:
             try:
@@ -55,13 +55,13 @@ def install(folder: Path, environment: Mapping[str, str]) -> Path:
 
 
 def main() -> int:
-    """Install it where the workflow's later steps find it; gives the exit status."""
+    """Install the CLI and add it to the PATH of the later steps; returns the exit status."""
     try:
         installed = install(Path(sys.argv[1]).absolute(), os.environ)
     except Refused as error:
         print(f"::error title=Astro CLI refused::{error}")
         return 1
-    print(f"Astro CLI {os.environ['ASTRO_CLI_VERSION']}: {installed}, its checksum is right")
+    print(f"Astro CLI {os.environ['ASTRO_CLI_VERSION']}: {installed}, its checksum is correct")
     if path := os.environ.get("GITHUB_PATH"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(f"{installed.parent}\n")

@@ -1,4 +1,4 @@
-"""What a job tells besides its log: Markdown on its page, where it runs on GitHub; nothing elsewhere."""
+"""Write Markdown to the summary page of a GitHub job; outside GitHub nothing is written."""
 
 import os
 import re
@@ -7,20 +7,20 @@ from pathlib import Path
 
 
 def add(markdown: str) -> None:
-    """Add to the job's summary."""
+    """Append a part to the job's summary."""
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(f"{markdown.rstrip()}\n\n")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Give a table; what is in a cell stays text."""
+    """Return a Markdown table; the text of a cell is escaped."""
     lines = [head, ["---"] * len(head), *rows]
     cells = [[re.sub(r"([\\|`*_<>\[\]])", r"\\\1", cell) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(' '.join(cell.split()) for cell in line)} |" for line in cells)
 
 
 def block(text: str, language: str = "") -> str:
-    """Give text as a block of code that nothing in it can end."""
+    """Return text as a Markdown code block that the text itself cannot close."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}{language}\n{text.strip(chr(10))}\n{fence}"

@@ -1,7 +1,7 @@
-"""Plan an environment's infrastructure without changing it, and tell the plan on the job's page.
+"""Plan an environment's infrastructure without changing it, and show the plan on the job's summary page.
 
-python3 -m scripts.plan dev --output plan.txt    for a pull request: what the code would change; that is no failure
-python3 -m scripts.plan prod --drift             for the nightly look: a difference is a failure
+python3 -m scripts.plan dev --output plan.txt    for a pull request: shows what it changes; a difference is no failure
+python3 -m scripts.plan prod --drift             for the nightly check: a difference is a failure
 
 Standard library only.
 """
@@ -15,17 +15,17 @@ from scripts import job_summary
 
 ROOT = Path(__file__).resolve().parent.parent
 SAME, DIFFERS = 0, 2  # terraform plan -detailed-exitcode
-_SUMMARY_CHARACTERS = 200_000  # GitHub takes a MiB of summary
+_SUMMARY_CHARACTERS = 200_000  # GitHub accepts 1 MiB per summary
 
 
 def plan(environment: str, *, drift: bool) -> tuple[int, str]:
-    """Run the plan, shown as it comes; gives terraform's exit status and what it wrote.
+    """Run the plan and print its output at once; returns Terraform's exit status and output.
 
-    Only a look at drift compares with what is there. Else code is compared with the state, so that what a pull request
-    runs needs no token and may read no resource and no secret.
+    Only the drift check compares the code with the real resources. A pull request compares it with the state, so its
+    job needs no token and no right to read resources or secrets.
     """
     command = [sys.executable, "scripts/infrastructure.py", "plan", environment]
-    # No lock: this reads only, and must neither wait for a deploy nor need the right to write the lock.
+    # No lock: a plan only reads. It must not wait for a deploy, nor need the right to write the lock.
     options = ["-lock=false", "-no-color", "-input=false", "-detailed-exitcode"]
     if not drift:
         options.append("-refresh=false")
@@ -40,24 +40,24 @@ def plan(environment: str, *, drift: bool) -> tuple[int, str]:
 
 
 def main() -> int:
-    """Plan and tell; gives the exit status."""
+    """Plan and report; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("environment", choices=["dev", "prod"])
-    parser.add_argument("--output", type=Path, help="a file for what terraform wrote")
-    parser.add_argument("--drift", action="store_true", help="fail when the infrastructure is not what the code says")
+    parser.add_argument("--output", type=Path, help="a file for Terraform's output")
+    parser.add_argument("--drift", action="store_true", help="fail when the infrastructure differs from the code")
     arguments = parser.parse_args()
     status, text = plan(arguments.environment, drift=arguments.drift)
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
-    told = {SAME: "no difference", DIFFERS: "differs from the code"}.get(status, "could not be planned")
-    job_summary.add(f"## {arguments.environment}: {told}\n\n{job_summary.block(text[-_SUMMARY_CHARACTERS:])}")
+    outcome = {SAME: "no difference", DIFFERS: "differs from the code"}.get(status, "could not be planned")
+    job_summary.add(f"## {arguments.environment}: {outcome}\n\n{job_summary.block(text[-_SUMMARY_CHARACTERS:])}")
     if status not in (SAME, DIFFERS):
         print(f"::error title=Plan of {arguments.environment} failed::Terraform ended with status {status}, see above.")
         return 1
     if arguments.drift and status == DIFFERS:
         print(
-            f"::error title={arguments.environment} drifted::Its infrastructure is not what main says (plan above). "
-            "If somebody changed it by hand, write that into terraform/ or let the workflow deploy undo it; "
+            f"::error title={arguments.environment} drifted::Its infrastructure differs from main (see above). "
+            "If somebody changed it by hand, add the change to terraform/ or let the workflow `deploy` revert it; "
             "if a deploy was rejected or failed, run it again."
         )
         return 1

@@ -1,6 +1,7 @@
-"""Tell whether the Terraform files are formatted: `python -m scripts.terraform_fmt`.
+"""Check the format of the Terraform files: `python -m scripts.terraform_fmt`.
 
-Terraform comes with no Python package, so a machine may do without it: then nothing is checked, and said so. CI has it.
+Terraform has no Python package, so it may be missing on a machine: then the files are not checked, and a message says
+so. CI has Terraform.
 """
 
 import os
@@ -12,7 +13,7 @@ from scripts.infrastructure import environ
 
 
 def main() -> int:
-    """Run terraform fmt and give its exit status."""
+    """Run terraform fmt; returns the exit status."""
     terraform = shutil.which("terraform")
     if terraform:
         command = [terraform, "fmt", "-check", "-recursive", "-diff", "terraform"]
@@ -20,7 +21,7 @@ def main() -> int:
     if os.environ.get("CI"):
         print("terraform is not installed: install it before make lint, since CI checks everything")
         return 1
-    print("terraform is not installed: the format of terraform/ was not checked, CI will")
+    print("terraform is not installed: the format of terraform/ was not checked; CI checks it")
     return 0
 
 

@@ -10,7 +10,7 @@ from scripts import bootstrap
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """Give a folder that looks like a bare clone, in a path with a space."""
+    """Return a folder that looks like a bare clone, in a path with a space."""
     root = tmp_path / "a clone"
     (root / "scripts").mkdir(parents=True)
     shutil.copy(bootstrap.__file__, root / "scripts")
@@ -34,7 +34,7 @@ def contents(clone: Path) -> set[str]:
     return {str(path.relative_to(clone)) for path in clone.rglob("*") if path.is_file()}
 
 
-def test_clean_leaves_a_bare_clone_and_what_is_the_users_own(clone: Path, tmp_path: Path) -> None:
+def test_clean_leaves_a_bare_clone_and_the_users_own_files(clone: Path, tmp_path: Path) -> None:
     (clone / ".env").write_text("mine")
     before = contents(clone)
     elsewhere = tmp_path / "elsewhere"
@@ -46,10 +46,10 @@ def test_clean_leaves_a_bare_clone_and_what_is_the_users_own(clone: Path, tmp_pa
     assert run(clone, "clean").returncode == 0
     assert contents(clone) == before
     assert not elsewhere.exists()
-    assert run(clone, "clean").returncode == 0, "cleaning a bare clone is no error"
+    assert run(clone, "clean").returncode == 0, "cleaning a bare clone is not an error"
 
 
-def test_python_without_pip_and_venv_is_told_which_package_to_install(clone: Path, tmp_path: Path) -> None:
+def test_without_pip_and_venv_the_message_names_the_package_to_install(clone: Path, tmp_path: Path) -> None:
     stubs = tmp_path / "stubs"
     stubs.mkdir()
     for module in ("pip", "ensurepip"):
@@ -61,13 +61,13 @@ def test_python_without_pip_and_venv_is_told_which_package_to_install(clone: Pat
 
 
 @pytest.mark.parametrize("version", [(3, 10, 14), (3, 14, 0)])
-def test_another_python_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int]) -> None:
+def test_an_unsupported_python_is_refused(monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int]) -> None:
     monkeypatch.setattr(sys, "version_info", version)
-    with pytest.raises(SystemExit, match=rf"not 3\.{version[1]}: name one, as in make demo PYTHON="):
+    with pytest.raises(SystemExit, match=rf"not 3\.{version[1]}: set one, as in make demo PYTHON="):
         bootstrap.install()
 
 
-def test_an_unreachable_index_is_said(clone: Path) -> None:
+def test_an_unreachable_index_is_reported(clone: Path) -> None:
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": "/dev/null"}
     result = run(clone, "install", **nowhere)
     assert result.returncode == 1

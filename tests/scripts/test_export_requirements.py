@@ -77,32 +77,32 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_writes_pinned_and_sorted_lines_without_what_the_image_carries(project: Path) -> None:
+def test_the_lines_are_pinned_and_sorted_without_the_packages_of_the_image(project: Path) -> None:
     assert main([], project) == 0
     assert (project / "requirements.txt").read_text() == HEADER + "psycopg[binary]==3.3.9\nzebra==1.5\n"
 
 
-def test_check_accepts_what_was_written(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_accepts_the_written_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([], project)
     assert main(["--check"], project) == 0
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("found", [None, "", HEADER + "psycopg[binary]==3.3.8\nzebra==1.5\n"])
-def test_check_shows_a_drift_and_writes_nothing(
+def test_check_shows_a_difference_and_writes_nothing(
     project: Path, capsys: pytest.CaptureFixture[str], found: str | None
 ) -> None:
     target = project / "requirements.txt"
     if found is not None:
         target.write_text(found)
     assert main(["--check"], project) == 1
-    shown = capsys.readouterr()
-    assert "+psycopg[binary]==3.3.9" in shown.out
-    assert "make requirements" in shown.err
+    printed = capsys.readouterr()
+    assert "+psycopg[binary]==3.3.9" in printed.out
+    assert "make requirements" in printed.err
     assert (target.read_text() if target.exists() else None) == found
 
 
-def test_an_error_names_its_file_and_fails(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_names_its_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "Dockerfile").write_text("FROM python:3.12\n")
     assert main([], project) == 1
     assert "Dockerfile" in capsys.readouterr().err
@@ -113,13 +113,13 @@ def test_the_version_is_the_one_for_the_python_of_the_image() -> None:
     assert two_numpys().version("numpy", Image("3.3-8", "3.3.2", "3.11")) == "2.4.6"
 
 
-def test_a_version_that_the_image_does_not_decide_is_an_error() -> None:
-    undecided = lock(
+def test_two_versions_for_the_image_are_an_error() -> None:
+    ambiguous = lock(
         {"name": "numpy", "version": "1", "resolution-markers": ["platform_machine == 'x86_64'"]},
         {"name": "numpy", "version": "2", "resolution-markers": ["sys_platform == 'linux'"]},
     )
     with pytest.raises(ExportError, match=re.escape("numpy has 1 and 2 for Python 3.12")):
-        undecided.version("numpy", IMAGE)
+        ambiguous.version("numpy", IMAGE)
 
 
 def test_a_dependency_that_is_not_locked_is_an_error() -> None:
@@ -131,9 +131,9 @@ def test_a_dependency_of_another_platform_is_left_out() -> None:
     assert not list(requirements(["zebra; sys_platform == 'win32'"], lock(), IMAGE, frozenset()))
 
 
-def test_what_airflow_carries_is_what_its_installed_packages_require(repository: Path) -> None:
-    """The lock says the same as the packages themselves; extras do not count."""
-    locked = Lock(tomllib.loads((repository / "uv.lock").read_text())).carried()
+def test_the_lock_lists_the_requirements_of_the_installed_airflow(repository: Path) -> None:
+    """Extras do not count."""
+    locked = Lock(tomllib.loads((repository / "uv.lock").read_text())).included()
     installed = {
         canonicalize_name(requirement.name)
         for package in AIRFLOW

@@ -1,4 +1,4 @@
-"""What happens around Terraform, with a stand-in for it that records how it was called."""
+"""scripts/infrastructure.py with a stand-in for Terraform that records its calls."""
 
 import json
 import os
@@ -17,7 +17,7 @@ STAND_IN = """\
 #!/bin/sh
 echo "$* token=${ASTRO_API_TOKEN-} configuration=${TF_CLI_CONFIG_FILE-}" >> "$CALLS"
 case "$2" in
-  init) echo "what init said"; exit "${INIT_STATUS:-0}" ;;
+  init) echo "the output of init"; exit "${INIT_STATUS:-0}" ;;
   state) cat "$STATE" ;;
   *) exit "${STATUS:-0}" ;;
 esac
@@ -26,13 +26,13 @@ esac
 
 @pytest.fixture
 def calls(tmp_path: Path) -> Path:
-    """Where the stand-in writes its calls, one a line."""
+    """Return the file into which the stand-in writes its calls, one per line."""
     return tmp_path / "calls"
 
 
 @pytest.fixture
 def run(tmp_path: Path, calls: Path) -> Run:
-    """Give a function that runs the program in a checkout with dev filled in, and prod not."""
+    """Return a function that runs the program in a checkout with the settings of dev, but not of prod."""
     program = tmp_path / "bin" / "terraform"
     program.parent.mkdir()
     program.write_text(STAND_IN)
@@ -68,11 +68,11 @@ def run(tmp_path: Path, calls: Path) -> Run:
 
 
 def actions(calls: Path) -> list[str]:
-    """Give what Terraform was asked to do, in order."""
+    """Return the commands of Terraform, in order."""
     return [line.split()[1] for line in calls.read_text().splitlines()]
 
 
-def test_initialises_then_becomes_terraform(run: Run, calls: Path) -> None:
+def test_terraform_is_initialised_and_then_replaces_the_process(run: Run, calls: Path) -> None:
     done = run("plan", "dev", "-detailed-exitcode", STATUS="2")
 
     assert done.returncode == 2
@@ -80,19 +80,19 @@ def test_initialises_then_becomes_terraform(run: Run, calls: Path) -> None:
     init, plan = calls.read_text().splitlines()
     assert "-backend-config=backend.hcl" in init
     assert "/environments/dev plan -detailed-exitcode token=a-token" in plan
-    assert "what init said" not in done.stdout
+    assert "the output of init" not in done.stdout
 
 
-def test_a_failed_init_shows_what_it_said(run: Run, calls: Path) -> None:
+def test_a_failed_init_shows_its_output(run: Run, calls: Path) -> None:
     done = run("apply", "dev", INIT_STATUS="1")
 
     assert done.returncode == 1
-    assert "what init said" in done.stdout
+    assert "the output of init" in done.stdout
     assert "terraform init failed" in done.stderr
     assert actions(calls) == ["init"]
 
 
-def test_nothing_of_a_protected_environment_is_destroyed(run: Run, calls: Path) -> None:
+def test_a_protected_environment_is_not_destroyed(run: Run, calls: Path) -> None:
     done = run("destroy", "dev", protected=True)
 
     assert done.returncode == 1
@@ -106,7 +106,7 @@ def test_an_unprotected_environment_is_destroyed(run: Run, calls: Path) -> None:
     assert actions(calls) == ["init", "state", "destroy"]
 
 
-def test_only_a_plan_without_refresh_does_without_a_token(run: Run, calls: Path) -> None:
+def test_only_a_plan_without_refresh_needs_no_token(run: Run, calls: Path) -> None:
     refused = run("plan", "dev", ASTRO_API_TOKEN="")
     assert "ASTRO_API_TOKEN is not set" in refused.stderr
     assert actions(calls) == []
@@ -115,7 +115,7 @@ def test_only_a_plan_without_refresh_does_without_a_token(run: Run, calls: Path)
     assert "token=not-used" in calls.read_text()
 
 
-def test_a_configuration_that_is_not_there_is_not_named(run: Run, calls: Path, tmp_path: Path) -> None:
+def test_a_missing_configuration_file_is_ignored(run: Run, calls: Path, tmp_path: Path) -> None:
     run("plan", "dev", TF_CLI_CONFIG_FILE=str(tmp_path / "gone"))
     assert f"configuration={tmp_path}" not in calls.read_text()
 
@@ -129,7 +129,7 @@ def test_bootstrap_applies_in_its_region(run: Run, calls: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("plan", ""), "write ENV=dev or ENV=prod"),
         (("plan", "../dev"), "no environment '../dev'"),
@@ -139,17 +139,17 @@ def test_bootstrap_applies_in_its_region(run: Run, calls: Path) -> None:
         (("refresh", "dev"), "usage:"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_terraform_starts(
-    arguments: tuple[str, ...], told: str, run: Run, calls: Path
+def test_wrong_arguments_are_reported_before_terraform_starts(
+    arguments: tuple[str, ...], message: str, run: Run, calls: Path
 ) -> None:
     done = run(*arguments)
 
     assert done.returncode == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert actions(calls) == []
 
 
-def test_without_terraform_it_says_which_to_get(run: Run) -> None:
+def test_without_terraform_the_message_names_the_version_to_install(run: Run) -> None:
     done = run("plan", "dev", PATH="/nowhere")
 
     assert "get 1.11.4 from https://developer.hashicorp.com/terraform/install" in done.stderr

@@ -11,7 +11,7 @@ from scripts.install_astro import Refused, install
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give an archive that a curl on the PATH downloads, whatever the address; it notes the address."""
+    """Return an archive that a stand-in for curl downloads from any address; it records the address."""
     made = tmp_path / "archive.tar.gz"
     with tarfile.open(made, "w:gz") as tar:
         about = tarfile.TarInfo("astro")
@@ -29,7 +29,7 @@ def variables(archive: Path) -> dict[str, str]:
     return {"ASTRO_CLI_VERSION": "1.43.0", "ASTRO_CLI_SHA256": hashlib.sha256(archive.read_bytes()).hexdigest()}
 
 
-def test_what_the_checksum_says_is_installed(tmp_path: Path, archive: Path) -> None:
+def test_an_archive_with_the_right_checksum_is_installed(tmp_path: Path, archive: Path) -> None:
     installed = install(tmp_path / "to", variables(archive))
     assert installed.read_text() == "tool"
     assert os.access(installed, os.X_OK)
@@ -39,7 +39,7 @@ def test_what_the_checksum_says_is_installed(tmp_path: Path, archive: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"ASTRO_CLI_VERSION": ""}, "ASTRO_CLI_VERSION is '': set it"),
         ({"ASTRO_CLI_VERSION": "latest"}, "ASTRO_CLI_VERSION is 'latest'"),
@@ -48,20 +48,20 @@ def test_what_the_checksum_says_is_installed(tmp_path: Path, archive: Path) -> N
         ({"ASTRO_CLI_SHA256": "  "}, "ASTRO_CLI_SHA256 is no SHA-256"),
     ],
 )
-def test_without_both_variables_nothing_is_downloaded(
-    tmp_path: Path, archive: Path, change: dict[str, str], said: str
+def test_without_valid_variables_nothing_is_downloaded(
+    tmp_path: Path, archive: Path, change: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(Refused, match=message):
         install(tmp_path / "to", variables(archive) | change)
     assert not (tmp_path / "address").exists()
 
 
-def test_another_archive_is_refused(tmp_path: Path, archive: Path) -> None:
-    given = variables(archive)
+def test_a_changed_archive_is_refused(tmp_path: Path, archive: Path) -> None:
+    settings = variables(archive)
     with archive.open("ab") as file:
         file.write(b"!")
     with pytest.raises(Refused, match="do not use it"):
-        install(tmp_path / "to", given)
+        install(tmp_path / "to", settings)
     assert not (tmp_path / "to" / "astro").exists()
 
 

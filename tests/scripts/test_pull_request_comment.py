@@ -11,7 +11,7 @@ from scripts.pull_request_comment import AUTHOR, LIMIT, MARKER, build, main
 PLAN = "# aws_s3_bucket.reports will be created\nPlan: 1 to add, 0 to change, 0 to destroy.\n"
 
 
-def test_it_begins_with_the_marker_and_has_both_parts() -> None:
+def test_the_comment_begins_with_the_marker_and_has_both_parts() -> None:
     body = build("# Quality gates\n\nResult: 1 looser or gone.\n", PLAN)
     assert body.startswith(MARKER)
     assert "<summary>Result: 1 looser or gone.</summary>" in body
@@ -19,8 +19,8 @@ def test_it_begins_with_the_marker_and_has_both_parts() -> None:
 
 
 @pytest.mark.parametrize(("quality", "plan", "missing"), [(None, PLAN, 1), ("# Quality", None, 1), (None, None, 2)])
-def test_a_missing_part_is_said(quality: str | None, plan: str | None, missing: int) -> None:
-    assert build(quality, plan).count("Not there: see the workflow's run") == missing
+def test_a_missing_part_is_reported(quality: str | None, plan: str | None, missing: int) -> None:
+    assert build(quality, plan).count("Missing: see the workflow's run") == missing
 
 
 HOSTILE = "@acme/owners ![](https://example.com/seen.png) <img src=x> [log in](https://example.com)"
@@ -28,7 +28,7 @@ HOSTILE = "@acme/owners ![](https://example.com/seen.png) <img src=x> [log in](h
 
 @pytest.mark.parametrize("line", [HOSTILE, f"Plan: {HOSTILE}", f"Result: {HOSTILE}", f"```\n</details>\n\n{HOSTILE}"])
 def test_nothing_in_a_part_is_rendered(line: str) -> None:
-    """The jobs that wrote the parts ran the pull request's code: who opened it chose the text."""
+    """The parts come from jobs that ran the pull request's code, so its author controls the text."""
     tokens = MarkdownIt("commonmark", {"html": True}).parse(build(f"{line}\n{line}\n", f"{line}\n"))
     assert sum(token.content.count(HOSTILE) for token in tokens if token.type == "fence") == 3
     rest = "".join(token.content for token in tokens if token.type != "fence")
@@ -38,7 +38,7 @@ def test_nothing_in_a_part_is_rendered(line: str) -> None:
     }
 
 
-def test_nothing_in_a_plan_ends_its_block() -> None:
+def test_the_text_of_a_plan_cannot_close_its_block() -> None:
     plan = "```\n</details>\n@everybody\n````\n" + PLAN
     body = build("", plan)
     fence = "`" * 5
@@ -61,13 +61,13 @@ def test_nothing_in_a_plan_ends_its_block() -> None:
         ("q" * 65_536, "p"),
     ],
 )
-def test_it_is_never_longer_than_github_takes(quality: str, plan: str | None) -> None:
+def test_the_comment_is_never_longer_than_github_accepts(quality: str, plan: str | None) -> None:
     body = build(quality, plan)
     assert len(body.encode("utf-16-le")) // 2 <= LIMIT
     assert body.startswith(MARKER)
 
 
-def test_the_short_part_is_not_cut_for_the_long_one() -> None:
+def test_only_the_longer_part_is_cut() -> None:
     body = build("short", "p\n" * 100_000)
     assert "short" in body
     assert "cut here" in body
@@ -76,7 +76,7 @@ def test_the_short_part_is_not_cut_for_the_long_one() -> None:
 
 @pytest.fixture
 def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the folder of a gh that notes its calls, gives the comments of comments.jsonl and keeps what is posted."""
+    """Return the folder of a stand-in for gh: it records its calls, lists comments.jsonl and stores what is posted."""
     program = tmp_path / "gh"
     program.write_text(
         f'#!/bin/sh\necho "$*" >> "{tmp_path}/calls"\ncase "$*" in *--input*) cat > "{tmp_path}/posted";; '
@@ -91,13 +91,13 @@ def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def comments(gh: Path, *given: tuple[int, str, str]) -> None:
-    lines = [json.dumps({"id": number, "login": login, "body": body}) for number, login, body in given]
+def comments(gh: Path, *existing: tuple[int, str, str]) -> None:
+    lines = [json.dumps({"id": number, "login": login, "body": body}) for number, login, body in existing]
     (gh / "comments.jsonl").write_text("\n".join(lines))
 
 
-def test_the_first_time_it_is_written(gh: Path) -> None:
-    # Anybody can write the marker, and our account writes other comments, too.
+def test_the_first_comment_is_posted(gh: Path) -> None:
+    # Anybody can write the marker, and the workflow's account also writes other comments.
     comments(gh, (1, "somebody", f"{MARKER}\nmine"), (2, AUTHOR, f"about {MARKER}"))
     assert main() == 0
     assert (gh / "calls").read_text().splitlines()[1] == (
@@ -106,7 +106,7 @@ def test_the_first_time_it_is_written(gh: Path) -> None:
     assert json.loads((gh / "posted").read_text())["body"].startswith(MARKER)
 
 
-def test_after_that_it_is_brought_up_to_date(gh: Path) -> None:
+def test_an_earlier_comment_is_updated(gh: Path) -> None:
     comments(gh, (1, "somebody", f"{MARKER}\nmine"), (33, AUTHOR, f"{MARKER}\nold"))
     assert main() == 0
     assert (gh / "calls").read_text().splitlines()[1:] == [
