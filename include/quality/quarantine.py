@@ -118,7 +118,7 @@ def _set_aside(
     table = identifier(validation.staging_table)
     failing = [(rule.expectation, _query(rule.row_rule or "", table, batch_id, connection)) for rule in rules]
     broken = sql.SQL(" union all ").join(
-        sql.SQL("select to_jsonb(failing) as row_data, {} as rule from ({}) as failing").format(name, query)
+        sql.SQL("select to_jsonb(failing.*) as row_data, {} as rule from ({}) as failing").format(name, query)
         for name, query in failing
     )
     moved = connection.execute(

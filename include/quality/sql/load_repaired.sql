@@ -1,17 +1,18 @@
--- Rows of this day that were quarantined and repaired since: they replace what the source still says.
+-- Rows of this day that were quarantined and repaired since: they replace what the source still says. A column that a
+-- repair does not name keeps its value.
 WITH repaired AS (
     SELECT DISTINCT ON ({original_key})
-        quarantined.id,
+        quarantined.id AS quarantined_row, -- not id: the table may have a column of that name
         {originals},
         repaired.*
     FROM quality.quarantine AS quarantined
     CROSS JOIN LATERAL jsonb_populate_record(NULL::{table}, quarantined.row_data) AS original
-    CROSS JOIN LATERAL jsonb_populate_record(NULL::{table}, quarantined.repaired) AS repaired
+    CROSS JOIN LATERAL jsonb_populate_record(original.*, quarantined.repaired) AS repaired
     WHERE
         quarantined.staging_table = %(staging_table)s
         AND quarantined.day = %(day)s
         AND quarantined.repaired IS NOT NULL
-    ORDER BY {original_key}, quarantined.id DESC
+    ORDER BY {original_key} ASC, quarantined.id DESC
 ),
 
 loaded AS (
@@ -19,9 +20,9 @@ loaded AS (
     SET {assignments}
     FROM repaired
     WHERE staged.batch_id = %(batch_id)s AND {same_row}
-    RETURNING repaired.id
+    RETURNING repaired.quarantined_row
 )
 
 UPDATE quality.quarantine
 SET returned_in = %(batch_id)s
-WHERE id IN (SELECT loaded.id FROM loaded)
+WHERE id IN (SELECT loaded.quarantined_row FROM loaded)

@@ -9,7 +9,7 @@ WITH offender AS (
 moved AS (
     DELETE FROM {table} AS staged
     USING offender
-    WHERE staged.batch_id = {batch_id} AND to_jsonb(staged) = offender.row_data
+    WHERE staged.batch_id = {batch_id} AND to_jsonb(staged.*) = offender.row_data
     RETURNING offender.row_data, offender.rules
 )
 

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
+from include.pipeline.batch import Batch
 from tests.toy import ROLLUPS, SUITES
 from tests.toy.batches import DAY
 
@@ -65,3 +66,14 @@ def stage_rollups(
         )
     connection.commit()
     return batch_id
+
+
+def as_rollups_batch(batch_id: UUID) -> Batch:
+    """Return a staged batch of the toy views as the `start` task of its run would."""
+    return Batch(
+        dataset=ROLLUPS.name,
+        day=DAY.isoformat(),
+        batch_id=str(batch_id),
+        publishes=ROLLUPS.published_names,
+        params={},
+    )

@@ -13,7 +13,6 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from include.pipeline.batch import Batch
 from include.pipeline.validate import validate
 from include.quality import results
 from include.quality.outcome import Finding, GateClosed, Outcome
@@ -21,7 +20,7 @@ from include.warehouse.register import Run
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
-from tests.include.quality.suites import expectations, stage_rollups
+from tests.include.quality.suites import as_rollups_batch, expectations, stage_rollups
 from tests.include.quality.test_outcome import finding, outcome, validation
 from tests.include.warehouse.airflow_connections import give
 from tests.toy import READINGS, ROLLUPS, TOYS
@@ -262,13 +261,7 @@ def test_results_that_cannot_be_stored_fail_the_task_and_leave_the_batch_as_it_w
 def test_a_run_of_views_stores_a_validation_of_each(app: App) -> None:
     busiest = [(f"sensor {number}", 10) for number in range(4)]  # at most three are the busiest
     batch_id = stage_rollups(app, busiest)
-    batch = Batch(
-        dataset=ROLLUPS.name,
-        day=DAY.isoformat(),
-        batch_id=str(batch_id),
-        publishes=ROLLUPS.published_names,
-        params={},
-    )
+    batch = as_rollups_batch(batch_id)
 
     with pytest.raises(GateClosed):
         validate(ROLLUPS, batch, TaskInstance("a_dag_of_views"))
