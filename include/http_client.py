@@ -1,4 +1,4 @@
-"""The HTTP client for datasets that read an API: timeouts, retries, rate limits, size limits and a key that stays secret.
+"""The HTTP client for datasets that read an API: with timeouts, retries and limits, and it never reveals the API key.
 
 A dataset's client is a subclass with one method per kind of request, such as include/datasets/market/client.py.
 """
@@ -47,7 +47,7 @@ class _Failing(SourceUnavailable):
 class _RateLimited(SourceUnavailable):
     """A 429: wait and ask again, until the patience ends."""
 
-    wait = RATE_LIMIT_WAIT
+    wait: float  # seconds
 
 
 class HttpClient:

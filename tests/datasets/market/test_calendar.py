@@ -2,8 +2,8 @@ from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from include.market.calendar import check_completed, closed_reason, last_completed_session
 
+from include.datasets.market.calendar import check_completed, closed_reason, last_completed_session
 from include.errors import PermanentError
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -23,12 +23,12 @@ def test_a_session_has_no_reason_to_be_closed(day: date) -> None:
         (date(2025, 1, 9), "XNYS is closed on 2025-01-09 (special closing)"),  # mourning for Jimmy Carter
     ],
 )
-def test_a_closed_day_says_why(day: date, reason: str) -> None:
+def test_a_closed_day_has_a_reason(day: date, reason: str) -> None:
     assert closed_reason(day) == reason
 
 
 @pytest.mark.parametrize("day", [date(1999, 12, 31), date(2100, 1, 4)])
-def test_a_day_that_the_calendar_does_not_cover_is_no_holiday(day: date) -> None:
+def test_a_day_that_the_calendar_does_not_cover_is_refused(day: date) -> None:
     with pytest.raises(PermanentError, match=f"{day} is outside.* covers 2000-01-03 to "):
         closed_reason(day)
 
@@ -49,43 +49,43 @@ def test_the_last_completed_session_is_the_one_that_has_closed(at: datetime, ses
     assert last_completed_session(at) == session
 
 
-def test_a_moment_without_a_time_zone_is_refused() -> None:
+def test_a_time_without_a_time_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="no time zone"):
         last_completed_session(datetime(2023, 8, 1, 16, 0))
 
 
 @pytest.mark.parametrize("year", [1999, 2100])
-def test_a_moment_that_the_calendar_does_not_cover_is_refused(year: int) -> None:
+def test_a_time_that_the_calendar_does_not_cover_is_refused(year: int) -> None:
     with pytest.raises(PermanentError, match="covers 2000-01-03 to "):
         last_completed_session(datetime(year, 6, 1, tzinfo=UTC))
 
 
-def test_the_first_session_must_have_closed_too() -> None:
+def test_before_the_first_close_there_is_no_completed_session() -> None:
     with pytest.raises(PermanentError, match="no XNYS session had closed"):
         last_completed_session(datetime(2000, 1, 3, 12, 0, tzinfo=NEW_YORK))
 
 
-def test_a_day_is_completed_from_its_close_on() -> None:
+def test_a_day_is_completed_at_its_close() -> None:
     check_completed(date(2023, 8, 1), datetime(2023, 8, 1, 16, 0, tzinfo=NEW_YORK))
 
 
 @pytest.mark.parametrize(
     "day",
     [date(2023, 8, 1), date(2023, 8, 2), date(2023, 8, 5), date(2100, 1, 4)],
-    ids=["today", "tomorrow", "a coming Saturday", "beyond the calendar"],
+    ids=["today", "tomorrow", "the next Saturday", "after the end of the calendar"],
 )
-def test_a_day_still_to_close_names_the_session_to_use(day: date) -> None:
+def test_a_day_that_has_not_closed_is_refused_with_the_session_to_use(day: date) -> None:
     with pytest.raises(PermanentError, match=f"not closed on {day} yet.*use 2023-07-31"):
         check_completed(day, datetime(2023, 8, 1, 15, 59, tzinfo=NEW_YORK))
 
 
-def test_a_closed_day_is_not_waited_for() -> None:
+def test_a_day_without_a_session_passes() -> None:
     saturday = date(2023, 8, 5)
     check_completed(saturday, datetime(2023, 8, 5, 12, 0, tzinfo=NEW_YORK))
     assert closed_reason(saturday)
 
 
-def test_tomorrow_begins_in_new_york() -> None:
+def test_tomorrow_starts_at_midnight_in_new_york() -> None:
     with pytest.raises(PermanentError, match=r"not closed on 2023-08-05 yet.*use 2023-08-04"):
         check_completed(date(2023, 8, 5), datetime(2023, 8, 5, 1, 0, tzinfo=UTC))  # Friday evening there
 

@@ -2,8 +2,9 @@ import json
 from datetime import date
 
 import pytest
-from include.market.errors import MarketDataInvalid
-from include.market.flatten import Answer, flatten
+
+from include.datasets.market.errors import MarketDataInvalid
+from include.datasets.market.flatten import Answer, flatten
 
 DAY = date(2023, 8, 1)
 AAPL = {
@@ -29,7 +30,7 @@ def without(field: str) -> str:
 
 
 def literal(field: str, text: str) -> str:
-    """The body with JSON, or what passes for it, in place of a figure."""
+    """Return the body with `text` in place of a value, whether that is JSON or not."""
     return json.dumps(AAPL | {field: "HERE"}).replace('"HERE"', text)
 
 
@@ -52,12 +53,12 @@ def test_an_answer_becomes_a_row_with_its_exact_figures() -> None:
     assert all(type(day) is date for day in frame["market_date"])
 
 
-def test_whole_numbers_become_floats_like_the_rest() -> None:
+def test_whole_numbers_become_floats() -> None:
     frame = flatten([answer(open=196, volume=35281426)], DAY)
     assert (frame.dtypes[["open_price", "volume"]] == "float64").all()
 
 
-def test_what_is_represented_but_wrong_is_left_to_the_gate() -> None:
+def test_a_wrong_value_that_a_column_can_represent_is_left_to_the_gate() -> None:
     frame = flatten([answer(open=-1.0, high=1.0, low=2.0), answer()], DAY)
     assert frame["ticker"].tolist() == ["AAPL", "AAPL"]
     assert frame.loc[0, "open_price"] == -1.0
@@ -101,7 +102,7 @@ def test_what_is_represented_but_wrong_is_left_to_the_gate() -> None:
         (literal("status", f'"{"E" * 100_000}"'), "status", "'EEE"),
     ],
 )
-def test_an_answer_that_is_no_summary_is_refused_by_name(body: str, field: str, value: str) -> None:
+def test_an_answer_that_is_not_a_summary_is_refused_with_its_wrong_field(body: str, field: str, value: str) -> None:
     with pytest.raises(MarketDataInvalid) as refusal:
         flatten([{"ticker": "AAPL", "body": body}], DAY)
     message = str(refusal.value)
@@ -111,12 +112,12 @@ def test_an_answer_that_is_no_summary_is_refused_by_name(body: str, field: str, 
     assert len(message) < 400
 
 
-def test_one_bad_answer_refuses_them_all() -> None:
+def test_one_bad_answer_makes_all_of_them_refused() -> None:
     with pytest.raises(MarketDataInvalid, match="AMZN on 2023-08-01: body is"):
         flatten([answer(), {"ticker": "AMZN", "body": ""}], DAY)
 
 
-def test_every_flaw_of_an_answer_is_told_at_once() -> None:
+def test_one_message_has_all_errors_of_an_answer() -> None:
     with pytest.raises(MarketDataInvalid, match=r"open is None: .*; volume is True: "):
         flatten([answer(open=None, volume=True)], DAY)
 

@@ -1,6 +1,6 @@
 import pytest
-from include.market.params import parse_tickers
 
+from include.datasets.market.params import parse_tickers
 from include.errors import PermanentError
 
 
@@ -9,7 +9,7 @@ def test_tickers_keep_their_order_and_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tickers", "offender"),
+    ("tickers", "wrong"),
     [
         (["AAPL", "../v2"], "'../v2'"),
         (["AAPL", "AMZN\n"], r"'AMZN\n'"),
@@ -23,13 +23,13 @@ def test_tickers_keep_their_order_and_case() -> None:
         (None, "None"),
     ],
 )
-def test_other_tickers_are_refused_by_name(tickers: object, offender: str) -> None:
+def test_a_wrong_ticker_is_refused_and_named(tickers: object, wrong: str) -> None:
     with pytest.raises(PermanentError) as refusal:
         parse_tickers(tickers)
-    assert offender in str(refusal.value)
+    assert wrong in str(refusal.value)
 
 
-def test_a_message_stays_short_whatever_was_given() -> None:
+def test_a_message_about_a_long_value_is_short() -> None:
     with pytest.raises(PermanentError) as refusal:
         parse_tickers(["A" * 100_000])
     assert len(str(refusal.value)) < 250

@@ -7,16 +7,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from include.market.errors import MarketDataInvalid
-from include.market.params import MARKET_COLUMNS
-from include.market.transform import transform
+
+from include.datasets.market.errors import MarketDataInvalid
+from include.datasets.market.params import MARKET_COLUMNS
+from include.datasets.market.transform import transform
 
 DAY = date(2023, 8, 1)
 ASKED = ["AAPL", "AMZN"]
 
 
 def flat(**changed: object) -> Any:
-    """Flatten's frame of two tickers, with the second row changed."""
+    """Return a frame as flatten does, with two tickers; `changed` replaces values of the second row."""
     aapl = {
         "market_date": DAY,
         "ticker": "AAPL",
@@ -36,15 +37,15 @@ def test_the_change_is_the_exact_difference_of_close_and_open() -> None:
     assert result["volume"].tolist() == [35281426.0, 35281426.0]
 
 
-def test_the_input_stays_as_it_was() -> None:
+def test_the_input_is_not_changed() -> None:
     frame = flat(volume=7)
     before = frame.copy(deep=True)
     transform(frame, DAY, ASKED)
     pd.testing.assert_frame_equal(frame, before)
 
 
-def test_a_frame_passes_after_its_way_between_tasks() -> None:
-    # Between tasks a frame travels as Parquet.
+def test_a_frame_that_went_from_task_to_task_passes() -> None:
+    # Airflow passes a frame from task to task as Parquet.
     file = BytesIO()
     pq.write_table(pa.Table.from_pandas(flat()), file)
     carried = pq.read_table(file).to_pandas()
@@ -56,11 +57,11 @@ def test_every_figure_is_a_float() -> None:
     assert (result.dtypes[list(MARKET_COLUMNS[2:])] == "float64").all()
 
 
-def test_a_column_of_somebody_else_is_left_out() -> None:
+def test_an_unknown_column_is_left_out() -> None:
     assert tuple(transform(flat(vwap=1.0), DAY, ASKED).columns) == MARKET_COLUMNS
 
 
-def test_what_is_represented_but_wrong_is_left_to_the_gate() -> None:
+def test_a_wrong_value_that_a_column_can_represent_is_left_to_the_gate() -> None:
     result = transform(flat(ticker="AAPL", low_price=-1.0), DAY, ASKED)  # AAPL twice, AMZN absent
     assert result["ticker"].tolist() == ["AAPL", "AAPL"]
 
@@ -77,7 +78,7 @@ def test_a_missing_column_is_refused(column: str) -> None:
     [None, pd.NA, float("nan"), float("inf"), float("-inf"), 10**400, "195.605", True, Decimal(1)],
     ids=["null", "NA", "nan", "inf", "-inf", "huge integer", "text", "bool", "decimal"],
 )
-def test_a_figure_that_is_no_finite_number_is_refused(column: str, value: object) -> None:
+def test_a_figure_that_is_not_a_finite_number_is_refused(column: str, value: object) -> None:
     with pytest.raises(MarketDataInvalid, match=f"AMZN on 2023-08-01: {column} is "):
         transform(flat(**{column: value}), DAY, ASKED)
 
