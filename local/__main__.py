@@ -6,29 +6,25 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from datetime import date
+from typing import TYPE_CHECKING
 
 import psycopg
 from requests import RequestException
 from rich.console import Console
 
-from include.datasets import DATASETS
-from include.errors import AirlockError, PermanentError
-from include.params import parse_day
+from include.errors import AirlockError
 from include.settings import settings
-from include.warehouse.roles import APP
-from local import database, demo, postgres
-from local.platform import Stopped, platform, reader, stopped_by_signals
-from local.processes import free_port, stop_marked, wait_until
-from local.sources import Source
-from local.sources import sources as stand_ins
+from include.warehouse.roles import APP, READER
+from local import database, postgres
+from local.processes import Stopped, free_port, stop_marked, stopped_by_signals, wait_until
 from local.state import LocalError, Refused, State
 from scripts.airflow_api import AirflowApiError
 
-UI_PORT = 8080  # Airflow's own default, if nobody has it
-DEMO_DAY = date(2023, 8, 1)
+if TYPE_CHECKING:
+    from local.sources import Source
+
+UI_PORT = 8080  # Airflow's own default, if it is free
 # 1: something failed; 2: the command cannot be carried out as it was given, and nothing was started.
 FAILED, REFUSED = 1, 2
 
@@ -76,51 +72,38 @@ def _shield() -> None:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, [kept, "127.0.0.1", "localhost", "::1"]))
 
 
-def _day(sources: Mapping[str, Source], live: bool, asked: str) -> date:
-    """Return the day to load; raises Refused when a dataset has no data for it."""
-    try:
-        day = parse_day("DATE", asked)
-    except PermanentError:
-        raise Refused(f"DATE={asked}: write a day as YYYY-MM-DD, such as DATE={DEMO_DAY}") from None
-    if not day and live:
-        day = next((found for source in sources.values() if (found := source.live_day())), None)
-    day = day or DEMO_DAY
-    for source in sources.values():
-        source.check(day, live)
-    try:
-        reasons = [reason for dataset in DATASETS if (reason := dataset.closed_reason(day))]
-    except PermanentError as error:
-        raise Refused(str(error)) from None
-    if reasons:
-        raise Refused(f"Nothing to load: {reasons[0]}. Choose another DATE.")
-    return day
-
-
 def _demo(state: State, console: Console, api: str, asked: str) -> int:
     live = _live(api)
-    sources = stand_ins(DATASETS)
-    day = _day(sources, live, asked)
+    sources = _sources()
+    if not sources:
+        raise Refused(
+            "No dataset has a stand-in for its source, so there is nothing to run: local/sources/__init__.py describes "
+            "how to write one."
+        )
+    # Imported here, like all that knows the datasets: `down` and `sql` work even when a declaration is broken.
+    from local import demo
+    from local.platform import platform
+
+    day = demo.choose_day(sources, live, asked)
     console.print(f"Airlock demo: {day}, {'real services' if live else 'recorded data'}")
     with platform(state, console, sources, live=live, schedule=False, port=free_port()) as running:
-        confs = demo.confs(running, sources, day)
-        if not confs:
-            raise LocalError(
-                "There is nothing to run: no DAG has the name of a dataset that has a stand-in in local/sources as a tag."
-            )
+        confs = demo.confs(running, console, sources, day)
         console.print(f"  Running the DAGs (Airflow's UI meanwhile: {running.ui})")
         results = demo.collect(running, demo.run_dags(running, console, confs))
         demo.show(console, running, results)
     if not all(result.ok for result in results):
         return FAILED
-    demo.next_steps(console)
+    demo.next_steps(console, results)
     return 0
 
 
 def _up(state: State, console: Console, api: str) -> int:
     live = _live(api)
-    sources = stand_ins(DATASETS)
+    sources = _sources()
     for source in sources.values():
         source.check(None, live)
+    from local.platform import platform
+
     with platform(state, console, sources, live=live, schedule=live, port=free_port(UI_PORT)) as running:
         console.print(f"\nAirflow's UI: {running.ui}   (no login; loopback only)")
         console.print(
@@ -129,8 +112,8 @@ def _up(state: State, console: Console, api: str) -> int:
             else "The scheduler starts no runs by itself: trigger a DAG."
         )
         for source in sources.values():
-            if source.note:
-                console.print(source.note, markup=False)
+            if note := source.note(live):
+                console.print(f"  {note}", markup=False, soft_wrap=True)
         console.print("Stop with Ctrl-C, or `make down` from elsewhere.")
         wait_until(lambda: False, "The platform", running.processes, seconds=math.inf)
     return FAILED
@@ -160,16 +143,24 @@ def _sql(state: State, query: str, role: str) -> int:
     if role not in ("reader", "app"):
         raise Refused(f"ROLE={role}: write ROLE=reader (the default) or ROLE=app, the role of the DAGs.")
     with database.running_server(state, settings().database_url) as server:
-        login = (
-            reader(state, server) if role == "reader" else server.as_role(APP, state.secrets[APP], database.WAREHOUSE)
-        )
-        return database.query(login, query)
+        user = READER if role == "reader" else APP
+        return database.query(server.as_role(user, state.secrets[user], database.WAREHOUSE), query)
 
 
 def _live(api: str) -> bool:
     if api not in ("replay", "live"):
         raise Refused(f"API={api}: write API=replay (recorded data, the default) or API=live (the real services).")
     return api == "live"
+
+
+def _sources() -> "dict[str, Source]":
+    """Return the stand-ins of the declared datasets. Raises Refused when no dataset is declared."""
+    from include import datasets
+    from local.sources import sources
+
+    if not datasets.DATASETS:
+        raise Refused("No dataset is declared, so there is nothing to start: `make dataset NAME=fx_rates` adds one.")
+    return sources(datasets.DATASETS)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import requests
 from psycopg import sql
 from sqlalchemy import URL
 
-from include.datasets import DATASETS
+from include import datasets
+from include.warehouse import connections
 from include.warehouse.passfile import write_passfile
 from include.warehouse.roles import APP, READER
 from local.login import Login
@@ -36,8 +38,8 @@ def environment(
 ) -> dict[str, str]:
     """Return the environment in which every Airflow process runs, and write the files that it names.
 
-    `metadata` and `warehouse` are logins of the metadata's owner and of the warehouse's admin; `sources` is what the
-    stand-ins of the sources add to it; `schedule` says whether the scheduler may start runs of its own.
+    `metadata` and `warehouse` are the logins of the metadata's owner and of the warehouse's admin; `sources` is what
+    the stand-ins add; `schedule` says whether the scheduler may start runs of its own.
     """
     url = f"http://127.0.0.1:{port}"
     (state.airflow_home / "airflow.cfg").touch()  # else the processes would all create one at once
@@ -65,6 +67,7 @@ def environment(
         "AIRFLOW__CORE__XCOM_BACKEND": "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend",
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"file://{state.xcom}",
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "65536",
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # the default of 5 s fails tasks on a busy machine
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": URL.create(
             "postgresql+psycopg2", metadata.user, None, metadata.host, metadata.port, metadata.dbname
         ).render_as_string(),
@@ -77,18 +80,24 @@ def environment(
         "AIRFLOW__API__SECRET_KEY": state.secrets["api"],
         "AIRFLOW__API_AUTH__JWT_SECRET": state.secrets["jwt"],
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-        "AIRFLOW_CONN_POSTGRES_ADMIN_CONN": warehouse.as_airflow_connection(),
-        **{f"AIRFLOW_CONN_{each.connection.upper()}": app.as_airflow_connection() for each in DATASETS},
-        "AIRFLOW_CONN_POSTGRES_READER_CONN": reader.as_airflow_connection(),
+        _variable(connections.ADMIN): warehouse.as_airflow_connection(),
+        _variable(connections.READER): reader.as_airflow_connection(),
+        **{_variable(each.connection): app.as_airflow_connection() for each in datasets.DATASETS},
         "AIRLOCK_REPORT_ROOT": f"file://{state.reports}",
         **sources,
     }
 
 
-def migrate_metadata(metadata: Login, env: Mapping[str, str]) -> None:
-    """Migrate Airflow's own tables to the installed version; costs nothing when they are there.
+def _variable(connection: str) -> str:
+    """Return the environment variable in which Airflow looks for a connection."""
+    return f"AIRFLOW_CONN_{connection.upper()}"
 
-    Their version is kept as the database's comment: asking Airflow takes seconds.
+
+def migrate_metadata(metadata: Login, env: Mapping[str, str]) -> None:
+    """Migrate Airflow's own tables to the installed version, unless they are at it.
+
+    Their version is kept as the comment of the database: asking Airflow takes seconds. Raises LocalError when Airflow
+    cannot migrate them.
     """
     wanted = f"airflow {version('apache-airflow')}"
     with metadata.connect(autocommit=True) as connection:
@@ -113,11 +122,12 @@ def migrate_metadata(metadata: Login, env: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def airflow(state: State, env: Mapping[str, str], dag_ids: set[str]) -> Iterator[tuple[AirflowApi, Processes]]:
+def airflow(state: State, env: Mapping[str, str]) -> Iterator[tuple[AirflowApi, Processes]]:
     """Run Airflow until the end of the context; yields a client once the DAGs can be triggered, and its processes.
 
     Raises LocalError, with the end of the log, when a process ends or a DAG cannot be imported.
     """
+    started = datetime.now(UTC)
     api = AirflowApi(env["AIRFLOW__API__BASE_URL"])
     scheduler_path = f"{env['PYTHONPATH']}{os.pathsep}{ROOT / 'local' / 'airflow_config'}"
     components = {
@@ -134,6 +144,7 @@ def airflow(state: State, env: Mapping[str, str], dag_ids: set[str]) -> Iterator
         stack.callback(stop, processes.values())  # together: each takes some seconds
 
         server = processes[state.logs / "api-server.log"]
+        files = {path.name for path in Path(env["AIRFLOW__CORE__DAGS_FOLDER"]).glob("*.py")}
 
         def ready() -> bool:
             try:
@@ -141,9 +152,17 @@ def airflow(state: State, env: Mapping[str, str], dag_ids: set[str]) -> Iterator
                     return False
             except requests.RequestException:
                 return False
-            if errors := api.import_errors():
-                raise LocalError("\n".join(["A DAG file cannot be imported.", *errors]))
-            return dag_ids <= api.dag_ids()
+            return files <= read_files(api, started)
 
         wait_until(ready, "Airflow", processes, seconds=_START_SECONDS)
         yield api, processes
+
+
+def read_files(api: AirflowApi, since: datetime) -> set[str]:
+    """Return the names of the DAG files that Airflow has read since a time: what it knew before may be outdated.
+
+    Raises LocalError, with the tracebacks, when a file could not be imported.
+    """
+    if errors := api.import_errors(since):
+        raise LocalError("\n".join(["A DAG file cannot be imported.", *errors]))
+    return {dag.file for dag in api.dags() if dag.parsed_at and datetime.fromisoformat(dag.parsed_at) >= since}

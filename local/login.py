@@ -1,7 +1,8 @@
-"""How a database is reached, and the roles and databases that the local platform creates."""
+"""Logins to databases, and the roles and databases that the local platform creates."""
 
 import json
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -21,7 +22,7 @@ class Login:
     password: str = field(repr=False)
     dbname: str
 
-    def connect(self, **options: object) -> psycopg.Connection[tuple[object, ...]]:
+    def connect(self, **options: object) -> psycopg.Connection[tuple[Any, ...]]:
         """Open a connection; the caller closes it."""
         return psycopg.connect(
             host=self.host,

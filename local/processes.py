@@ -1,6 +1,7 @@
-"""Starting and stopping the platform's processes so that none is ever left behind."""
+"""Starting and stopping the platform's processes, so that none of them is left behind."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 import psutil
 import requests
@@ -63,7 +65,7 @@ def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
 def wait_until(ready: Callable[[], bool], what: str, processes: Processes, *, seconds: float) -> None:
     """Wait until `ready()`; `processes` are those it depends on.
 
-    Raises LocalError, with the end of the log, when one of them has ended or the time is over.
+    Raises LocalError, with the ends of their logs, when one of them has ended or the time is over.
     """
     deadline = time.monotonic() + seconds
     while not ready():
@@ -76,9 +78,10 @@ def wait_until(ready: Callable[[], bool], what: str, processes: Processes, *, se
 
 @contextmanager
 def serving(state: State, name: str, module: Sequence[str], *, health: str) -> Iterator[tuple[str, Processes]]:
-    """Run `python -m <module> --port PORT` until the end of the context; yields its URL, and it by its log.
+    """Run a server until the end of the context: `python -m <module and its arguments> --port PORT`.
 
-    It is ready when it answers below `health`. Raises LocalError, with the end of the log, when it does not come up.
+    Yields its URL, and the process by its log, once it answers the path `health`. Raises LocalError, with the end of
+    the log, when it does not.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -89,7 +92,7 @@ def serving(state: State, name: str, module: Sequence[str], *, health: str) -> I
         def ready() -> bool:
             try:
                 return listens(process, port) and requests.get(f"{url}{health}", timeout=5).ok
-            except requests.ConnectionError:
+            except requests.RequestException:
                 return False
 
         wait_until(ready, f"The stand-in {name}", {log: process}, seconds=60)
@@ -160,3 +163,28 @@ def free_port(preferred: int = 0) -> int:
         except OSError:
             return free_port()
         return int(probe.getsockname()[1])
+
+
+class Stopped(BaseException):
+    """Raised when a signal asks the platform to stop; `status` is the exit status that says so."""
+
+    def __init__(self, number: int) -> None:
+        self.status = 128 + number
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Raise Stopped at the first Ctrl-C, SIGTERM or hang-up; later ones do not disturb the cleanup."""
+    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in watched:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in watched}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

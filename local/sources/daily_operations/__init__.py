@@ -11,17 +11,16 @@ from local.state import State
 
 
 class SampleTables(Source):
-    """Sample data in the source tables, in both modes: other systems fill them on a deployment."""
-
-    step = "Sample data of daily operations"
-    note = (
-        f"daily_operations: the sample data ends on {sample_data.LAST}. Trigger with an as_of from {sample_data.FIRST}\n"
-        "on, or fill the source tables."
-    )
+    """Sample data in the source tables, with `live` as well: on a deployment, other systems fill them."""
 
     def params(self, day: date) -> dict[str, object]:
         """Return the params of the day, or of the last one with data; it may be older than the published one."""
         return {"as_of": min(day, sample_data.LAST).isoformat(), "allow_older": True}
+
+    def note(self, live: bool) -> str:
+        """Return which days the sample data has."""
+        do = "pause its DAG, or fill the source tables" if live else "choose an as_of in between"
+        return f"daily_operations: the sample data is from {sample_data.FIRST} to {sample_data.LAST}; {do}."
 
     @contextmanager
     def running(self, state: State, warehouse: Login, live: bool) -> Iterator[Started]:

@@ -54,7 +54,7 @@ _EMPLOYEES = (
 
 
 def load(connection: psycopg.Connection[Any]) -> int:
-    """Fill the source tables if all of them are empty, in the caller's transaction; gives the number of rows."""
+    """Fill the source tables if all of them are empty, in the caller's transaction; returns the number of rows."""
     tables = {
         "guest_attendance": _guest_attendance,
         "inventory": _inventory,
@@ -89,7 +89,7 @@ def _busy(day: date) -> float:
 
 
 def _around(chance: Random, expected: float) -> int:
-    """Give a whole number that is usually near what is expected, and never negative."""
+    """Return a whole number that is usually near the expected one, and never negative."""
     return max(0, round(chance.gauss(expected, math.sqrt(expected) if expected > 0 else 0)))
 
 

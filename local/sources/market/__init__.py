@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from include.datasets.market.calendar import check_completed, closed_reason, last_completed_session
+from include.datasets.market.calendar import check_completed, last_completed_session
 from include.datasets.market.settings import polygon_api_key, polygon_base_url
 from include.errors import PermanentError
 from local.login import Login
@@ -18,10 +18,7 @@ from local.state import Refused, State
 class MarketApi(Source):
     """The replay, which serves a file of prices, or with `live` the real service."""
 
-    step = "Market API"
-    note = "market: the replay has prices from {} to {}. Trigger with a market_date of that time.".format(
-        *recorded_days()
-    )
+    preload = ("exchange_calendars",)
 
     def __init__(self, prices: Path = DATA) -> None:
         self._prices = prices
@@ -34,11 +31,8 @@ class MarketApi(Source):
             return
         try:
             check_completed(day, datetime.now(UTC))
-            reason = closed_reason(day)
         except PermanentError as error:
             raise Refused(str(error)) from None
-        if reason:
-            raise Refused(f"Nothing to load: {reason}. Choose another DATE.")
         first, last = recorded_days()
         if not live and not first <= day <= last:
             raise Refused(
@@ -54,14 +48,19 @@ class MarketApi(Source):
         """Return the params of a session."""
         return {"market_date": day.isoformat()}
 
+    def note(self, live: bool) -> str:
+        """Return which days the replay has."""
+        first, last = recorded_days()
+        return "" if live else f"market: the replay has prices from {first} to {last}; choose a market_date in between."
+
     @contextmanager
     def running(self, state: State, warehouse: Login, live: bool) -> Iterator[Started]:
         """Run the replay, unless the real service is used."""
         if live:
             yield Started(_environment(polygon_base_url(), polygon_api_key() or ""))
             return
-        arguments = ["local.sources.market.api", "--data", str(self._prices)]
-        with serving(state, "market-api", arguments, health="/healthz") as (url, processes):
+        module = ["local.sources.market.api", "--data", str(self._prices)]
+        with serving(state, "market-api", module, health="/healthz") as (url, processes):
             yield Started(_environment(url, REPLAY_KEY), processes)
 
 
