@@ -72,8 +72,8 @@ def roll_back_batch(
     if len(batches) > 1 or len(earlier) < len(found):
         kind, param = ("views", ", with allow_older") if dataset.views else ("tables", "")
         raise PermanentError(
-            f"{dataset.label} has no earlier publication{of_day} of all its {kind}: {_days(found)}. Run its DAG for the "
-            f"day that you want{param}."
+            f"{dataset.label} has no earlier publication{of_day} of all its {kind}: {_days(found)}. Run its DAG for "
+            f"the day that you want{param}."
         )
     ((earlier_day, batch_id),) = batches
     restores = {name: publication.id for name, publication in earlier.items()}
@@ -119,9 +119,7 @@ def _publish(
     return rows
 
 
-def _replace_day(
-    connection: psycopg.Connection[Any], dataset: Dataset, table: Table, batch_id: UUID, day: date
-) -> int:
+def _replace_day(connection: psycopg.Connection[Any], dataset: Dataset, table: Table, batch_id: UUID, day: date) -> int:
     columns = staging_columns(connection, dataset, table) or []
     statement = sql.SQL(queries.read("pipeline/replace_day")).format(
         published=identifier(dataset.published_name(table)),

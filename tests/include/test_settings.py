@@ -1,3 +1,5 @@
+"""Settings: defaults, what the environment says, and the values that are refused."""
+
 import re
 
 import pytest
@@ -8,7 +10,6 @@ from include.settings import settings
 
 def test_what_is_not_set_has_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
-        "POLYGON_BASE_URL",
         "AIRLOCK_REPORT_ROOT",
         "AIRLOCK_DATABASE_URL",
         "AIRLOCK_PUBLICATIONS_KEPT",
@@ -18,7 +19,6 @@ def test_what_is_not_set_has_its_default(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("AIRFLOW_HOME", "/an airflow home")
     found = settings()
-    assert found.polygon_base_url == "https://api.massive.com"
     assert found.report_root == "file:///an airflow home/reports"
     assert found.database_url is None
     assert (found.publications_kept, found.quality_days_kept) == (7, 400)
@@ -26,12 +26,19 @@ def test_what_is_not_set_has_its_default(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_change_of_the_environment_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POLYGON_BASE_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AIRLOCK_REPORT_ROOT", "s3://bucket/reports")
+    monkeypatch.setenv("AIRLOCK_DATABASE_URL", "postgresql://admin@host/")
     monkeypatch.setenv("AIRLOCK_PUBLICATIONS_KEPT", "2")
     monkeypatch.setenv("AIRLOCK_QUALITY_DAYS_KEPT", "60")
-    assert (settings().polygon_base_url, settings().report_root) == ("http://127.0.0.1:1", "s3://bucket/reports")
+    assert (settings().report_root, settings().database_url) == ("s3://bucket/reports", "postgresql://admin@host/")
     assert (settings().publications_kept, settings().quality_days_kept) == (2, 60)
+
+
+@pytest.mark.parametrize(("value", "wanted"), [("", False), ("0", False), ("1", True), ("yes", True)])
+def test_data_docs_are_written_for_any_text_but_0(monkeypatch: pytest.MonkeyPatch, value: str, wanted: bool) -> None:
+    monkeypatch.setenv("AIRLOCK_DATA_DOCS", value)
+
+    assert settings().data_docs is wanted
 
 
 # With fewer than two publications there would be nothing to go back to; the report shows results of 60 days.
@@ -39,12 +46,12 @@ def test_a_change_of_the_environment_is_seen(monkeypatch: pytest.MonkeyPatch) ->
     ("name", "least"), [("AIRLOCK_PUBLICATIONS_KEPT", 2), ("AIRLOCK_QUALITY_DAYS_KEPT", 60)], ids=str
 )
 @pytest.mark.parametrize("value", ["least", "0", "-7", "70.5", "seven", "99999999999999999999", " 70", "\u0667\u0667"])
-def test_a_count_that_cannot_be_kept_is_refused(
+def test_a_number_that_cannot_be_used_is_refused(
     name: str, least: int, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     value = str(least - 1) if value == "least" else value
     monkeypatch.setenv(name, value)
-    told = f"{name} is {value!r}: give a whole number from {least} to 9999"
+    message = f"{name} is {value!r}: give a whole number from {least} to 9999"
 
-    with pytest.raises(PermanentError, match=f"^{re.escape(told)}$"):
+    with pytest.raises(PermanentError, match=f"^{re.escape(message)}$"):
         settings()

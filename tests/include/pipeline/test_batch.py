@@ -80,7 +80,7 @@ def test_the_day_is_the_params_else_the_intervals_else_what_the_dataset_says(
 
 @pytest.mark.parametrize("value", ["20230801", "2023-02-29", "yesterday", 20230801, "2023-08-01'; drop table labor --"])
 def test_a_day_that_is_no_date_is_refused(value: Any) -> None:
-    with pytest.raises(PermanentError, match="^as_of is .*: give a date as YYYY-MM-DD"):
+    with pytest.raises(PermanentError, match=r"^as_of is .*: give a date as YYYY-MM-DD"):
         batch_day(run(), "as_of", value, lambda _: DAY)
 
 
@@ -151,7 +151,10 @@ def test_a_table_takes_an_older_day(app: psycopg.Connection[Any]) -> None:
     ("query", "message"),
     [
         ("SELECT nonesuch", r'^include/datasets/rollups/totals\.sql: column "nonesuch" does not exist'),
-        ("SELECT 1 AS one", r"^include/datasets/rollups/totals\.sql returns other columns than rollups_staging\.totals"),
+        (
+            "SELECT 1 AS one",
+            r"^include/datasets/rollups/totals\.sql returns other columns than rollups_staging\.totals",
+        ),
     ],
 )
 def test_a_query_that_cannot_be_refreshed_is_refused_before_anything_is(

@@ -5,16 +5,15 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from include.dataset import InvalidDeclaration
+from include.dataset import InvalidDeclaration, Table
 from include.datasets import DATASETS
 from include.pipeline.declarations import check_declarations
 from include.quality import gate
 from tests.toy import READINGS, ROLLUPS, SUITES
-
-Edit = Callable[[Path, Path], object]
 
 
 @pytest.fixture
@@ -49,12 +48,12 @@ SUITE_EDITS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a suite of nothing": (
         lambda suites: shutil.copy(suites / "totals.json", suites / "total.json"),
-        "great_expectations/expectations/total.json is the suite of nothing that is declared: name it in a dataset.py in "
-        "include/datasets, or remove it.",
+        "great_expectations/expectations/total.json is the suite of nothing that is declared: name it in a dataset.py "
+        "in include/datasets, or remove it.",
     ),
     "another name inside": (
         lambda suites: (suites / "totals.json").write_text(json.dumps({"name": "total", "expectations": []})),
-        "great_expectations/expectations/totals.json has the name 'total' inside: write \"name\": \"totals\".",
+        'great_expectations/expectations/totals.json has the name \'total\' inside: write "name": "totals".',
     ),
     "no name inside": (
         lambda suites: (suites / "totals.json").write_text('{"expectations": []}'),
@@ -83,7 +82,7 @@ def test_suites_that_do_not_fit_the_declarations_are_refused(suites: Path, queri
 
 
 def test_a_suite_under_another_name_is_found(suites: Path, queries: Path) -> None:
-    renamed = replace(READINGS, publishes=(replace(READINGS.publishes[0], suite="sensors"),))
+    renamed = replace(READINGS, publishes=(replace(cast(Table, READINGS.publishes[0]), suite="sensors"),))
     suite = json.loads((suites / "measured.json").read_text())
     (suites / "sensors.json").write_text(json.dumps({**suite, "name": "sensors"}))
     (suites / "measured.json").unlink()

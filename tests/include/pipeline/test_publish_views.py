@@ -514,7 +514,9 @@ def test_a_view_whose_last_publication_was_another_is_not_restored_with_the_othe
     with pytest.raises(PermanentError) as refused:
         roll_back_batch(app, with_one_more, None, run("a rollback"), keep=KEEP)
 
-    assert str(refused.value).startswith("rollups has no earlier publication of all its views: rollups.busiest: 2023-08-02, ")
+    assert str(refused.value).startswith(
+        "rollups has no earlier publication of all its views: rollups.busiest: 2023-08-02, "
+    )
     assert "rollups.days: 2023-08-01. Run its DAG" in str(refused.value)
     app.rollback()
     assert visible(app) == everywhere(2)

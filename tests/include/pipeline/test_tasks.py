@@ -181,9 +181,7 @@ def reports(warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def views_batch(batch_id: UUID, day: str = "2023-08-01") -> Batch:
-    return Batch(
-        dataset=ROLLUPS.name, day=day, batch_id=str(batch_id), publishes=ROLLUPS.published_names, params={}
-    )
+    return Batch(dataset=ROLLUPS.name, day=day, batch_id=str(batch_id), publishes=ROLLUPS.published_names, params={})
 
 
 def test_a_tables_batch_is_published_once_however_often_its_task_runs(
@@ -252,7 +250,9 @@ def test_a_view_that_was_added_meanwhile_is_not_published_unchecked(app: psycopg
     batch = views_batch(view_batches.stage(app, DAY, 1))
     batch["publishes"] = ROLLUPS.published_names[1:]
 
-    with pytest.raises(PermanentError, match="publishes rollups.busiest, rollups.totals now: clear the run from its st"):
+    with pytest.raises(
+        PermanentError, match=r"publishes rollups\.busiest, rollups\.totals now: clear the run from its "
+    ):
         tasks.publish(ROLLUPS, batch, run("a run"))
 
     assert view_batches.visible(app) == view_batches.everywhere(0)

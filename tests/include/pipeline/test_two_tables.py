@@ -60,7 +60,9 @@ def database(shop: tuple[Login, Dataset]) -> Login:
     """Return the warehouse with the dataset, without a row."""
     login, _ = shop
     with login.connect() as admin:
-        admin.execute("truncate shop.orders, shop.lines, shop_staging.orders, shop_staging.lines, warehouse.publication")
+        admin.execute(
+            "truncate shop.orders, shop.lines, shop_staging.orders, shop_staging.lines, warehouse.publication"
+        )
     return login
 
 
@@ -80,9 +82,7 @@ def as_app(database: Login, state: State) -> Login:
     return database.as_role(APP, state.secrets[APP], database.dbname)
 
 
-def stage(
-    connection: psycopg.Connection[Any], mark: int, day: date = DAY, *, orders: int = 1, lines: int = 2
-) -> UUID:
+def stage(connection: psycopg.Connection[Any], mark: int, day: date = DAY, *, orders: int = 1, lines: int = 2) -> UUID:
     """Commit rows that bear a mark to both staging tables, under a batch_id of their own."""
     batch_id = uuid4()
     connection.execute(
@@ -155,9 +155,7 @@ def test_a_day_of_both_tables_is_published_in_one_transaction(
         ]
 
 
-def test_each_table_is_replaced_by_its_own_day_column(
-    connection: psycopg.Connection[Any], dataset: Dataset
-) -> None:
+def test_each_table_is_replaced_by_its_own_day_column(connection: psycopg.Connection[Any], dataset: Dataset) -> None:
     publish(connection, dataset, 1, OTHER_DAY)
     publish(connection, dataset, 2)
 
@@ -198,9 +196,7 @@ def test_a_table_that_rightly_has_no_rows_is_published_with_the_other(
     assert visible(connection) == [(DAY, [2], [])]
 
 
-def test_a_batch_that_neither_table_has_replaces_nothing(
-    connection: psycopg.Connection[Any], dataset: Dataset
-) -> None:
+def test_a_batch_that_neither_table_has_replaces_nothing(connection: psycopg.Connection[Any], dataset: Dataset) -> None:
     publish(connection, dataset, 1)
 
     with pytest.raises(PermanentError, match="is not in staging"):

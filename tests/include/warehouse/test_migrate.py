@@ -87,7 +87,9 @@ def test_each_dataset_has_its_own_numbers(warehouse: Login, tmp_path: Path) -> N
         f"rollups/{following[rollups]}",
     ]
 
-    assert ask(warehouse, "select (select count(*) from readings.more), (select count(*) from rollups.more)") == [(0, 0)]
+    assert ask(warehouse, "select (select count(*) from readings.more), (select count(*) from rollups.more)") == [
+        (0, 0)
+    ]
 
 
 def test_views_of_tables_that_others_created_need_no_migration(warehouse: Login, tmp_path: Path) -> None:
@@ -105,8 +107,8 @@ def test_a_dataset_that_is_no_longer_declared_stays_as_it_is(warehouse: Login, a
     def found() -> list[tuple[Any, ...]]:
         return ask(
             warehouse,
-            "select relname, relacl::text, pg_relation_filenode(oid), (select string_agg(attname || atttypid, ',' order "
-            "by attnum) from pg_attribute where attrelid = pg_class.oid) from pg_class "
+            "select relname, relacl::text, pg_relation_filenode(oid), (select string_agg(attname || atttypid, ',' "
+            "order by attnum) from pg_attribute where attrelid = pg_class.oid) from pg_class "
             "where relnamespace in ('readings'::regnamespace, 'readings_staging'::regnamespace) "
             "or relname = 'migrations_readings' order by oid",
         )
@@ -170,7 +172,8 @@ def test_a_database_that_newer_code_migrated_is_left_alone(warehouse: Login, rol
         admin.execute(f"update warehouse.migrations_{name} set version_num = '9999'".encode())
     try:
         with pytest.raises(
-            PermanentError, match=rf"^The migrations of {name} cannot .*9999.*newer code .*, deploy that code\..*make clean"
+            PermanentError,
+            match=rf"^The migrations of {name} cannot .*9999.*newer code .*, deploy that code\..*make clean",
         ):
             migrate(warehouse.connect, {role.user: "the new one"}, TOYS)
 
@@ -191,8 +194,8 @@ def test_a_warehouse_of_the_first_version_is_refused(empty: Login) -> None:
         migrate(empty.connect, {}, TOYS)
 
     assert str(refused.value) == (
-        "This warehouse was made by the first version of Airlock, which cannot be upgraded: run `make clean`, then start "
-        "again."
+        "This warehouse was made by the first version of Airlock, which cannot be upgraded: run `make clean`, then "
+        "start again."
     )
     assert schemas(empty) == {"warehouse"}
     assert ask(empty, "select relname from pg_class where relnamespace = 'warehouse'::regnamespace") == [
@@ -229,7 +232,9 @@ def test_a_declaration_that_cannot_work_leaves_nothing_of_all_migrations(empty: 
     rollups = copied(ROLLUPS, tmp_path)
     (rollups.folder / "totals.sql").write_text("SELECT nonesuch")
 
-    with pytest.raises(PermanentError, match=r'^include/datasets/rollups/totals\.sql: column "nonesuch" does not exist'):
+    with pytest.raises(
+        PermanentError, match=r'^include/datasets/rollups/totals\.sql: column "nonesuch" does not exist'
+    ):
         migrate(empty.connect, {}, (READINGS, rollups))
 
     assert schemas(empty) == set()
@@ -279,7 +284,17 @@ TABLES = [dataset.published_name(each) for dataset in ALL if not dataset.views f
 VIEWS = [dataset.published_name(each) for dataset in ALL if dataset.views for each in dataset.publishes]
 STAGING = [dataset.staging_name(each) for dataset in ALL for each in dataset.publishes]
 VERSIONS = [f"warehouse.migrations_{name}" for name in ("warehouse", *(toy.name for toy in TOYS))]
-SET_ASIDE = ("checkpoint", "staging_table", "day", "batch_id", "dag_id", "run_id", "quarantined_at", "row_data", "rules")
+SET_ASIDE = (
+    "checkpoint",
+    "staging_table",
+    "day",
+    "batch_id",
+    "dag_id",
+    "run_id",
+    "quarantined_at",
+    "row_data",
+    "rules",
+)
 REGISTERED = ("object", "scope", "day", "batch_id", "dag_id", "run_id", "published_at", "restores")
 FORBIDDEN = {
     APP: [

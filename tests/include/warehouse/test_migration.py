@@ -10,12 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from include.datasets import DATASETS
 from include.errors import PermanentError
 from include.warehouse import migrate
 from include.warehouse.migration import check_numbers, numbered, run_sql
 from local.login import Login
 from local.postgres import PROGRAMS
-from tests.conftest import DATASETS
 from tests.include.warehouse.conftest import empty_database
 from tests.include.warehouse.migrations import numbers, write
 from tests.toy import TOYS
@@ -60,23 +60,29 @@ AS_IN_PSQL = {
     ),
     "a backslash in a text": (r"create table backslash (a text default 'C\:x\n''s');", r"DEFAULT 'C\:x\n''s'::text"),
     "an escape string": (r"create table escaped as select E'a\tb\\c' as a;", r"a\tb\\c"),
-    "percent signs": ("create table percent (a text default '100 %, %s, %(a)s, %%');", "DEFAULT '100 %, %s, %(a)s, %%'"),
+    "percent signs": (
+        "create table percent (a text default '100 %, %s, %(a)s, %%');",
+        "DEFAULT '100 %, %s, %(a)s, %%'",
+    ),
     "braces": ("create table braces (a int[] default '{1,2}', b text default '{name} {{ x }}');", "'{name} {{ x }}'"),
     "dollar quotes": (
         "create function dollar() returns text language sql as $body$ select $$it's; :x$$ $body$;",
         "$_$ select $$it's; :x$$ $_$",
     ),
     "several statements, where each needs the one before": (
-        "create table several (a int);\ninsert into several values (1), (2);\nalter table several add b int default 3;\n"
-        "update several set b = 4 where a = 2;",
+        "create table several (a int);\ninsert into several values (1), (2);\nalter table several add b int "
+        "default 3;\nupdate several set b = 4 where a = 2;",
         "1\t3\n2\t4\n",
     ),
     "a DO block": (
         "DO $$\nBEGIN\n    CREATE TABLE from_a_block (a int);\nEXCEPTION WHEN duplicate_table THEN NULL;\nEND $$;",
         "public.from_a_block",
     ),
-    "a query's rows, which nobody reads": ("select 1; create table after_query (a int); select 2, 'two';", "after_query"),
-    "other letters": ("create table letters as select 'é–日本' as a;", "é–日本"),
+    "a query's rows, which nobody reads": (
+        "select 1; create table after_query (a int); select 2, 'two';",
+        "after_query",
+    ),
+    "other letters": ("create table letters as select 'é日本' as a;", "é日本"),
     "no semicolon at the end": ("create table unfinished (a int)", "public.unfinished"),
     "a new label of a type, used in a default": (
         "create type mood as enum ('good'); alter type mood add value 'better'; create table moods (a mood);",
@@ -186,7 +192,7 @@ WRONG = {
     "a syntax error": ("select 1;\n\nselekt 2;\n", ', line 3: syntax error at or near "selekt"'),
     "a syntax error in the first line": ("selekt 2;", ', line 1: syntax error at or near "selekt"'),
     "an unknown column, after letters of more than a byte": (
-        "-- é–日本\ncreate table one (a int);\nselect 'é',\n    nonesuch\nfrom one;",
+        "-- é日本\ncreate table one (a int);\nselect 'é',\n    nonesuch\nfrom one;",
         ', line 4: column "nonesuch" does not exist',
     ),
     "an unknown table": ("select *\nfrom nonesuch;", ', line 2: relation "nonesuch" does not exist'),
@@ -254,20 +260,31 @@ def both(stem: str) -> Change:
     return lambda folder: write(folder, stem, "")
 
 
+def remove(pattern: str) -> Change:
+    def change(folder: Path) -> None:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+    return change
+
+
 MISNUMBERED: dict[str, tuple[list[Change], str]] = {
     "two with one number": (
         [both("0002_other"), both("0003_last")],
-        "toy/migrations has two migrations 0002: 0002_other.py and 0002_second.py. Rename the one that was merged last, "
-        "with its .sql file, to 0004_...",
+        "toy/migrations has two migrations 0002: 0002_other.py and 0002_second.py. Rename the one that was merged "
+        "last, with its .sql file, to 0004_...",
     ),
     "two with the last number": (
         [both("0002_other")],
-        "toy/migrations has two migrations 0002: 0002_other.py and 0002_second.py. Rename the one that was merged last, "
-        "with its .sql file, to 0003_...",
+        "toy/migrations has two migrations 0002: 0002_other.py and 0002_second.py. Rename the one that was merged "
+        "last, with its .sql file, to 0003_...",
     ),
-    "a gap": ([both("0004_fourth")], "toy/migrations/0004_fourth.py: its number must be 0003, since none may be missing."),
+    "a gap": (
+        [both("0004_fourth")],
+        "toy/migrations/0004_fourth.py: its number must be 0003, since none may be missing.",
+    ),
     "no first": (
-        [lambda folder: [path.unlink() for path in folder.glob("0001_*")]],
+        [remove("0001_*")],
         "toy/migrations/0002_second.py: its number must be 0001, since none may be missing.",
     ),
     "from zero": (
@@ -279,11 +296,11 @@ MISNUMBERED: dict[str, tuple[list[Change], str]] = {
         "toy/migrations/0003_third.sql would never run: copy 0001_first.py to 0003_third.py.",
     ),
     "only SQL": (
-        [lambda folder: [path.unlink() for path in folder.glob("*.py")]],
+        [remove("*.py")],
         "toy/migrations/0001_first.sql would never run: copy another dataset's 0001_....py to 0001_first.py.",
     ),
     "Python without SQL": (
-        [lambda folder: (folder / "0002_second.sql").unlink()],
+        [remove("0002_second.sql")],
         "toy/migrations/0002_second.py has no 0002_second.sql: write its SQL there.",
     ),
     **{

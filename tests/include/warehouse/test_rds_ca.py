@@ -1,4 +1,4 @@
-"""The certificates by which a deployed connection knows its database."""
+"""The certificates with which a deployed connection verifies its database."""
 
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ def test_libpq_can_read_them() -> None:
     assert len(context.get_ca_certs()) == FILE.read_text().count("BEGIN CERTIFICATE")
 
 
-def test_they_are_rds_own_roots_and_hold_for_years() -> None:
+def test_they_are_the_roots_of_rds_and_stay_valid_for_a_year() -> None:
     for certificate in x509.load_pem_x509_certificates(FILE.read_bytes()):
         (name,) = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
         assert str(name.value).startswith("Amazon RDS ")
@@ -25,5 +25,5 @@ def test_they_are_rds_own_roots_and_hold_for_years() -> None:
         assert certificate.not_valid_after_utc > datetime.now(UTC) + timedelta(days=365)
 
 
-def test_there_is_one_for_the_authority_that_terraform_names() -> None:
+def test_the_authority_that_terraform_names_is_among_them() -> None:
     assert "Amazon RDS eu-west-1 Root CA RSA2048 G1" in FILE.read_text()  # ca_cert_identifier rds-ca-rsa2048-g1

@@ -140,9 +140,7 @@ def test_a_day_without_an_earlier_publication_stays_as_it_is(app: psycopg.Connec
     replay(app, history)
     before = (published(app), registered(app))
 
-    with pytest.raises(
-        PermanentError, match=f"^readings.measured has no earlier publication of {DAY} to go back to"
-    ):
+    with pytest.raises(PermanentError, match=f"^readings.measured has no earlier publication of {DAY} to go back to"):
         roll_back(app, "one too many")
 
     assert (published(app), registered(app)) == before
@@ -241,9 +239,7 @@ def publish_again(connection: psycopg.Connection[Any], batch_id: UUID) -> None:
 
 
 def go_back(connection: psycopg.Connection[Any], _: UUID) -> None:
-    roll_back_batch(
-        connection, READINGS, DAY, run(f"the rollback of session {connection.info.backend_pid}"), keep=KEEP
-    )
+    roll_back_batch(connection, READINGS, DAY, run(f"the rollback of session {connection.info.backend_pid}"), keep=KEEP)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from psycopg import sql
 
 from include.dataset import Dataset, InvalidDeclaration, Table, View, always_open, next_day_at
+from include.datasets import DATASETS
 from include.errors import PermanentError
 from include.pipeline.publish import publish_batch
 from include.warehouse.columns import check_staging
@@ -21,7 +22,7 @@ from include.warehouse.register import Run
 from include.warehouse.roles import APP, READER
 from include.warehouse.staging import ensure_schemas, ensure_staging
 from local.login import Login
-from tests.conftest import DATASETS, fresh_warehouse
+from tests.conftest import fresh_warehouse
 from tests.include.warehouse.migrations import write
 from tests.toy import TOYS
 
@@ -110,7 +111,9 @@ def test_everything_published_has_a_staging_table_of_its_columns(
     assert indexes(admin, staging) == {"btree (batch_id)", *day}
     assert privileges(admin, staging) == {APP: RIGHTS}
     assert privileges(admin, published) == {APP: RIGHTS if day else {"SELECT"}, READER: {"SELECT"}}
-    constraints = admin.execute("select conname from pg_constraint where conrelid = %s::regclass and contype <> 'n'", [staging])
+    constraints = admin.execute(
+        "select conname from pg_constraint where conrelid = %s::regclass and contype <> 'n'", [staging]
+    )
     assert constraints.fetchall() == []  # the gate must see, and report, what a constraint would refuse
 
 
@@ -182,17 +185,17 @@ FROM rollups.source
 WHERE day = %(as_of)s
 GROUP BY day, sensor
 """
+VIEW = View("by_sensor", key=("day", "sensor"))
 SHARES = Dataset(
     name="shares",
     title="Shares",
     owner="tests",
     connection="postgres_shares_conn",
-    publishes=(View("by_sensor", key=("day", "sensor")),),
+    publishes=(VIEW,),
     closed_reason=always_open,
     due=next_day_at(13),
     folder=Path("shares"),
 )
-VIEW = SHARES.publishes[0]
 SHARES_COLUMNS = [("day", "date"), ("sensor", "text"), ("amount", "bigint"), ("share", "numeric")]
 
 TABLE_SQL = """\
@@ -204,17 +207,17 @@ CREATE TABLE ledger.entries (
     PRIMARY KEY (day, account)
 );
 """
+TABLE = Table("entries", key=("day", "account"), day="day")
 LEDGER = Dataset(
     name="ledger",
     title="Ledger",
     owner="tests",
     connection="postgres_ledger_conn",
-    publishes=(Table("entries", key=("day", "account"), day="day"),),
+    publishes=(TABLE,),
     closed_reason=always_open,
     due=next_day_at(13),
     folder=Path("ledger"),
 )
-TABLE = LEDGER.publishes[0]
 
 
 @pytest.fixture
@@ -245,12 +248,11 @@ def refresh(connection: psycopg.Connection[Any], dataset: Dataset) -> UUID:
     """Stage what the queries of a dataset's views return."""
     batch_id = uuid4()
     for view in dataset.publishes:
-        query = dataset.folder / f"{view.name}.sql"
-        connection.execute(
-            f"insert into {dataset.staging_name(view)} select %(batch_id)s, now(), query.* from ({query.read_text()}\n) "
-            "as query".encode(),
-            {"batch_id": batch_id, "as_of": DAY},
+        query = (dataset.folder / f"{view.name}.sql").read_text()
+        statement = (
+            f"insert into {dataset.staging_name(view)} select %(batch_id)s, now(), query.* from ({query}\n) query"
         )
+        connection.execute(statement.encode(), {"batch_id": batch_id, "as_of": DAY})
     return batch_id
 
 
@@ -429,7 +431,10 @@ def test_the_same_statements_do_no_harm_in_a_new_database(
 ORDER = "day, sensor, amount, share"
 OUT_OF_ORDER: dict[str, tuple[Change, str]] = {
     "two exchanged": (both(REMOVED, appended("sum(amount) AS amount")), ORDER),
-    "one added in the middle": (replaced("    sum(amount)", "    count(*) AS number,\n    sum(amount)"), f"{ORDER}, number"),
+    "one added in the middle": (
+        replaced("    sum(amount)", "    count(*) AS number,\n    sum(amount)"),
+        f"{ORDER}, number",
+    ),
     "one renamed, and another added in the middle": (
         both(RENAMED, replaced("    sensor,\n", "    count(*) AS number,\n    sensor,\n")),
         "day, sensor, share, number, quantity",
@@ -679,7 +684,10 @@ UNUSABLE = {
         "data-modifying statement must be at the top level",
     ),
     "another database": ("SELECT * FROM other.public.staff", "cross-database references are not implemented"),
-    "an expression to Airflow": ("SELECT '{{1,2},{3,4}}'::int[] AS matrix", "{{ means something to Airflow's templates"),
+    "an expression to Airflow": (
+        "SELECT '{{1,2},{3,4}}'::int[] AS matrix",
+        "{{ means something to Airflow's templates",
+    ),
     "a statement to Airflow": ("SELECT '{%%' AS text", "{% means something to Airflow's templates"),
     "a comment to Airflow": ("SELECT '{# so #}' AS text", "{# means something to Airflow's templates"),
 }
@@ -800,15 +808,19 @@ def test_an_added_column_leaves_a_view_of_the_users_own_in_its_place(
 
 
 def declared(**changes: Any) -> Callable[[Dataset], Dataset]:
-    return lambda dataset: replace(dataset, publishes=(replace(dataset.publishes[0], **changes),))
+    def change(dataset: Dataset) -> Dataset:
+        publishes: Any = (replace(dataset.publishes[0], **changes),)
+        return replace(dataset, publishes=publishes)
+
+    return change
 
 
 WHERE = "include/datasets/ledger/dataset.py: entries has"
 MISDECLARED: dict[str, tuple[str, Callable[[Dataset], Dataset], str]] = {
     "an unknown key column": (
         TABLE_SQL,
-        declared(key=("day", "acount")),
-        f"{WHERE} the key column 'acount', which does not exist: choose of day, account, amount, note.",
+        declared(key=("day", "name")),
+        f"{WHERE} the key column 'name', which does not exist: choose of day, account, amount, note.",
     ),
     "an unknown day column": (
         TABLE_SQL,
@@ -873,8 +885,8 @@ def test_a_column_of_a_views_key_must_be_in_its_query(admin: psycopg.Connection[
         ensure_staging(admin, declared(key=("day", "senser"))(shares))
 
     assert str(refused.value) == (
-        "include/datasets/shares/dataset.py: by_sensor has the key column 'senser', which does not exist: choose of day, "
-        "sensor, amount, share."
+        "include/datasets/shares/dataset.py: by_sensor has the key column 'senser', which does not exist: choose of "
+        "day, sensor, amount, share."
     )
 
 
@@ -882,5 +894,7 @@ def test_a_table_that_no_migration_creates_is_named(admin: psycopg.Connection[An
     ensure_schemas(admin, ledger)
 
     for check in (ensure_staging, check_staging):
-        with pytest.raises(PermanentError, match=r"^No table ledger\.entries: create it in a migration in .*ledger/mig"):
+        with pytest.raises(
+            PermanentError, match=r"^No table ledger\.entries: create it in a migration in .*ledger/mig"
+        ):
             check(admin, ledger)
