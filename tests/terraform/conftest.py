@@ -38,8 +38,8 @@ class Terraform:
 def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """Return Terraform with the AWS provider, or report what is missing on this machine."""
     if shutil.which("terraform") is None:
-        wanted = (bootstrap.ROOT / "terraform" / ".terraform-version").read_text().strip()
-        missing(f"terraform: install {wanted} from https://developer.hashicorp.com/terraform/install")
+        version = (bootstrap.ROOT / "terraform" / ".terraform-version").read_text().strip()
+        missing(f"terraform: install {version} from https://developer.hashicorp.com/terraform/install")
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "ASTRO_"))},
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -63,9 +63,9 @@ def test_plan_knows_only_the_computed_values_that_an_update_keeps(run: Run, astr
     assert not any(astro.records.values())
 
 
-def deployment_change(shown: str) -> dict[str, Any]:
+def deployment_change(plan: str) -> dict[str, Any]:
     """Return the change of the deployment in a plan as JSON."""
-    changes = json.loads(shown)["resource_changes"]
+    changes = json.loads(plan)["resource_changes"]
     (change,) = [each["change"] for each in changes if each["type"] == "astro_deployment"]
     return dict(change)
 

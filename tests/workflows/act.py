@@ -29,13 +29,13 @@ PLACES = {"gh": "bin", "curl": "bin", "terraform": "cloud", "astro": "tools"}
 
 
 @dataclass(frozen=True)
-class Ran:
+class WorkflowRun:
     """The result of a workflow run."""
 
     status: int
     text: str
     steps: dict[str, dict[str, str]]
-    """`success` or `failure` of each step that ran, by job and name."""
+    """`success` or `failure` of each step that run, by job and name."""
     calls: list[list[str]]
     """The calls of programs and actions, and the requests to Airflow, in order."""
     stand_ins: Path
@@ -112,7 +112,7 @@ class Act:
         env: dict[str, str] | None = None,
         matrix: str | None = None,
         timeout: float = 1800,
-    ) -> Ran:
+    ) -> WorkflowRun:
         """Run a workflow, or one job and the jobs that it needs, with an event."""
         (self.folder / "answers.json").write_text(json.dumps(self.answers))
         (self.folder / "calls.jsonl").touch()
@@ -155,7 +155,7 @@ class Act:
         """Return the calls so far."""
         return [json.loads(line)["call"] for line in (self.folder / "calls.jsonl").read_text().splitlines()]
 
-    def _ran(self, done: subprocess.CompletedProcess[str]) -> Ran:
+    def _ran(self, done: subprocess.CompletedProcess[str]) -> WorkflowRun:
         steps: dict[str, dict[str, str]] = {}
         lines = []
         for line in done.stdout.splitlines():
@@ -167,7 +167,7 @@ class Act:
             lines.append(entry.get("msg", "").rstrip("\n"))
             if entry.get("stepResult") and entry.get("stage") == "Main":
                 steps.setdefault(entry["jobID"], {})[entry["step"]] = entry["stepResult"]
-        return Ran(done.returncode, "\n".join([*lines, done.stderr]), steps, self.calls(), self.folder)
+        return WorkflowRun(done.returncode, "\n".join([*lines, done.stderr]), steps, self.calls(), self.folder)
 
     def _archive(self) -> str:
         script = f'#!/bin/sh\nexec "{self.folder}/tools/astro" "$@"\n'.encode()

@@ -34,8 +34,8 @@ def python(version: str) -> str:
 
 def setup_python() -> None:
     """Put a Python of the version first on the PATH; if this machine has none, the one that runs the tests."""
-    wanted = INPUTS["python-version"]
-    found = python(wanted)
+    version = INPUTS["python-version"]
+    found = python(version)
     shared = Path(PLACE["root"]) / ".venv"
     if os.environ.get("SHARE") or not found:
         # Use the environment of the checkout unchanged, with the interpreter that created it.
@@ -44,8 +44,8 @@ def setup_python() -> None:
         Path(".airlock").mkdir(exist_ok=True)
         for name in ("cache", "uv"):
             Path(".airlock", name).symlink_to(shared.parent / ".airlock" / name)
-        print(f"stand-in: Python {wanted} is {found}, with the environment of the checkout")
-    place = FOLDER / f"python-{wanted}"
+        print(f"stand-in: Python {version} is {found}, with the environment of the checkout")
+    place = FOLDER / f"python-{version}"
     place.mkdir(exist_ok=True)
     link = place / "python3"
     link.unlink(missing_ok=True)

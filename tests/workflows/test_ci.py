@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.workflows.act import FORK, REPOSITORY, ROOT, SECRET, Act, Ran, commit, git
+from tests.workflows.act import FORK, REPOSITORY, ROOT, SECRET, Act, WorkflowRun, commit, git
 from tests.workflows.conftest import needs_terraform
 
 VARIABLES = {"ASTRO_CLI_VERSION": "1.43.0", "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/plan", "AWS_REGION": "eu-1"}
@@ -25,7 +25,7 @@ STEPS_WITH_STAND_INS = {
 }
 
 
-def pull_request(actor: Act, *, fork: bool = False, base_commit: str = "HEAD~1", **options: Any) -> Ran:
+def pull_request(actor: Act, *, fork: bool = False, base_commit: str = "HEAD~1", **options: Any) -> WorkflowRun:
     """Open a pull request; its base is the previous commit."""
     head = {"ref": "topic", "repo": {"full_name": FORK if fork else REPOSITORY}}
     base = {"ref": "main", "sha": git(actor.clone, "rev-parse", base_commit).strip()}
@@ -45,7 +45,7 @@ def only(*tests: str) -> dict[str, str]:
     return {"PYTEST_ADDOPTS": f"-x -p no:cacheprovider {' '.join(tests)}"}
 
 
-Break = Callable[[Path], object]
+Mistake = Callable[[Path], object]
 
 
 def suite(clone: Path) -> Path:
@@ -103,7 +103,7 @@ def terraform_error(clone: Path) -> None:
     (clone / "terraform/environments/dev/main.tf").open("a").write('resource "aws_s3_bucket" "broken" {\n')
 
 
-MUTANTS = [
+MISTAKES = [
     pytest.param(
         unformatted, "Lint", {}, "Would reformat|files were modified by this hook|reformatted", id="unformatted"
     ),
@@ -131,27 +131,27 @@ MUTANTS = [
 ]
 
 
-@pytest.mark.parametrize(("broken", "step", "env", "message"), MUTANTS)
+@pytest.mark.parametrize(("mistake", "step", "env", "message"), MISTAKES)
 @pytest.mark.timeout(900)
 def test_mistake_fails_its_step(
-    actor: Act, clone: Path, broken: Break, step: str, env: dict[str, str], message: str
+    actor: Act, clone: Path, mistake: Mistake, step: str, env: dict[str, str], message: str
 ) -> None:
-    broken(clone)
+    mistake(clone)
     commit(clone, "broken")
-    ran = pull_request(actor, job=job_of(step), env=env, matrix="python:3.11" if step == "Test" else None)
-    assert ran.status != 0
-    failed = {name for job in ran.steps.values() for name, result in job.items() if result == "failure"}
-    assert failed == {step}, ran.text
-    assert re.search(message, ran.text), ran.text[-3000:]
+    run = pull_request(actor, job=job_of(step), env=env, matrix="python:3.11" if step == "Test" else None)
+    assert run.status != 0
+    failed = {name for job in run.steps.values() for name, result in job.items() if result == "failure"}
+    assert failed == {step}, run.text
+    assert re.search(message, run.text), run.text[-3000:]
 
 
 def test_looser_expectation_is_reported_but_no_error(actor: Act, clone: Path) -> None:
     commit_suite(clone)
     loosen(clone)
     commit(clone, "loosened")
-    ran = pull_request(actor, job="comment")
-    assert ran.status == 0, ran.text
-    assert "looser" in (ran.artifact("comment-quality") / "quality.md").read_text()
+    run = pull_request(actor, job="comment")
+    assert run.status == 0, run.text
+    assert "looser" in (run.artifact("comment-quality") / "quality.md").read_text()
     body = json.loads((actor.folder / "posted.json").read_text())["body"]
     assert "looser" in body
     assert "1 looser or gone" in body
@@ -162,36 +162,36 @@ def test_pull_request_is_not_compared_with_commits_that_others_merged(actor: Act
     loosen(clone)
     commit(clone, "loosened by somebody else")
     commit(clone, "anything")
-    ran = pull_request(actor, base_commit="HEAD~2", job="quality-diff")
-    assert ran.status == 0, ran.text
-    assert "Result: nothing was loosened." in (ran.artifact("comment-quality") / "quality.md").read_text()
+    run = pull_request(actor, base_commit="HEAD~2", job="quality-diff")
+    assert run.status == 0, run.text
+    assert "Result: nothing was loosened." in (run.artifact("comment-quality") / "quality.md").read_text()
 
 
 def test_comment_shows_the_plan_of_dev_and_is_posted_once(actor: Act, clone: Path) -> None:
     actor.answers |= {"terraform plan": "# a change\nPlan: 1 to add, 0 to change, 0 to destroy.\n", "plan status": "2"}
     commit(clone, "anything")
-    ran = pull_request(actor, job="comment")
-    assert ran.status == 0, ran.text
+    run = pull_request(actor, job="comment")
+    assert run.status == 0, run.text
     assert "Plan: 1 to add" in json.loads((actor.folder / "posted.json").read_text())["body"]
-    (plan,) = [call for call in ran.calls if call[0] == "terraform" and "plan" in call]
+    (plan,) = [call for call in run.calls if call[0] == "terraform" and "plan" in call]
     assert plan[1].endswith("environments/dev")
     assert "-refresh=false" in plan, "the plan must read no resource and no secret"
-    posted = [call for call in ran.calls if call[0] == "gh" and "--method" in call]
+    posted = [call for call in run.calls if call[0] == "gh" and "--method" in call]
     assert [call[1:5] for call in posted] == [["api", "--method", "POST", "repos/acme/airlock/issues/7/comments"]]
     # The job with a token that can write runs the code of the base, not of the pull request.
     base = git(clone, "rev-parse", "HEAD~1").strip()
-    assert [call for call in ran.calls if call[0] == "actions/checkout" and f"ref={base}" in call]
-    assert SECRET not in ran.text
-    assert SECRET not in str(ran.calls)
+    assert [call for call in run.calls if call[0] == "actions/checkout" and f"ref={base}" in call]
+    assert SECRET not in run.text
+    assert SECRET not in str(run.calls)
 
 
 def test_fork_gets_the_diff_but_no_secret_and_no_comment(actor: Act, clone: Path) -> None:
     commit(clone, "from a fork")
-    ran = pull_request(actor, fork=True, job="comment")
-    assert ran.status == 0, ran.text
-    assert set(ran.steps) == {"quality-diff"}
-    assert "nothing was loosened" in ran.text
-    assert not [call for call in ran.calls if call[0] in ("terraform", "gh", "aws-actions/configure-aws-credentials")]
+    run = pull_request(actor, fork=True, job="comment")
+    assert run.status == 0, run.text
+    assert set(run.steps) == {"quality-diff"}
+    assert "nothing was loosened" in run.text
+    assert not [call for call in run.calls if call[0] in ("terraform", "gh", "aws-actions/configure-aws-credentials")]
 
 
 MARKS = {"terraform": needs_terraform}
@@ -221,20 +221,20 @@ def test_every_step_succeeds_in_a_fresh_clone(tmp_path: Path, clone: Path, job: 
     actor = Act(tmp_path, clone, share_environment=False)
     actor.tool("docker")
     commit(clone, "a pull request")
-    ran = pull_request(actor, job=job, matrix=matrix, timeout=5300)
-    assert ran.status == 0, ran.text[-5000:]
-    wanted = {(name, step["name"]) for name in {job, *ran.steps} for step in CI[name]["steps"] if "run" in step}
+    run = pull_request(actor, job=job, matrix=matrix, timeout=5300)
+    assert run.status == 0, run.text[-5000:]
+    expected = {(name, step["name"]) for name in {job, *run.steps} for step in CI[name]["steps"] if "run" in step}
     succeeded = {
-        (name, step) for name, steps in ran.steps.items() for step, result in steps.items() if result == "success"
+        (name, step) for name, steps in run.steps.items() for step, result in steps.items() if result == "success"
     }
-    assert wanted <= succeeded, wanted - succeeded
+    assert expected <= succeeded, expected - succeeded
     if job == "comment":
-        assert set(ran.steps) == {"quality-diff", "plan", "comment"}
+        assert set(run.steps) == {"quality-diff", "plan", "comment"}
     if job == "demo":
         from include.datasets import DATASETS
 
-        assert (ran.artifact("quality-report") / "index.html").is_file()
-        runs = re.findall(r"^\| \S+ \| .* \| success \|", ran.text, re.MULTILINE)
+        assert (run.artifact("quality-report") / "index.html").is_file()
+        runs = re.findall(r"^\| \S+ \| .* \| success \|", run.text, re.MULTILINE)
         assert len(runs) >= len(DATASETS), "the summary page of the job must show a run per dataset"
 
 

@@ -64,14 +64,14 @@ def runs(job: dict[str, Any], text: str) -> bool:
 def test_actions_get_only_inputs_of_their_pinned_commit(path: Path) -> None:
     for step in steps(path):
         if uses := step.get("uses"):
-            given = set(step.get("with", {}))
+            names = set(step.get("with", {}))
             if uses.startswith("./"):
                 inputs = read(ROOT / uses / "action.yml")["inputs"]
                 required = {name for name, each in inputs.items() if each.get("required") == "true"}
-                assert required <= given <= set(inputs), uses
+                assert required <= names <= set(inputs), uses
             else:
                 assert uses in CONTRACT, f"{uses}: add its inputs to tests/workflows/actions.yaml"
-                assert given <= set(CONTRACT[uses]), f"{uses} has no input {given - set(CONTRACT[uses])}"
+                assert names <= set(CONTRACT[uses]), f"{uses} has no input {names - set(CONTRACT[uses])}"
 
 
 def test_list_of_actions_has_no_unused_action() -> None:
@@ -144,14 +144,14 @@ def test_jobs_have_the_permissions_that_their_steps_need() -> None:
 
 def test_jobs_that_compare_commits_check_them_out() -> None:
     """By default the checkout on GitHub has one commit, but with act it has all."""
-    wanted = {where: "0" for where, job in every_job() if uses(job, DEPLOY) or runs(job, "scripts.deploy_mode")} | {
-        ("ci.yml", "quality-diff"): "2"
-    }
-    assert len(wanted) > 1
+    depths_by_job = {
+        where: "0" for where, job in every_job() if uses(job, DEPLOY) or runs(job, "scripts.deploy_mode")
+    } | {("ci.yml", "quality-diff"): "2"}
+    assert len(depths_by_job) > 1
     for where, job in every_job():
-        if where in wanted:
+        if where in depths_by_job:
             depths = [step["with"].get("fetch-depth") for step in uses(job, "actions/checkout")]
-            assert depths == [wanted[where]], where
+            assert depths == [depths_by_job[where]], where
 
 
 def test_diff_of_expectations_runs_for_pull_requests_only() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scripts.deploy import OUTPUTS
-from tests.workflows.act import FORK, SECRET, Act, Ran, commit, git
+from tests.workflows.act import FORK, SECRET, Act, WorkflowRun, commit, git
 from tests.workflows.airflow_double import SMOKE_DAG, AirflowDouble
 
 ENVIRONMENT = {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/deploy", "AWS_REGION": "eu-central-1"}
@@ -18,13 +18,13 @@ def variables(actor: Act) -> dict[str, str]:
     return {"ASTRO_CLI_VERSION": "1.43.0", "ASTRO_CLI_SHA256": actor.astro_sha256, **ENVIRONMENT}
 
 
-def deploy(actor: Act, **options: Any) -> Ran:
+def deploy(actor: Act, **options: Any) -> WorkflowRun:
     """Push main, like a merge."""
     payload = {"ref": "refs/heads/main", "before": "0" * 40}
     return actor.run("deploy.yml", "push", payload, **{"variables": variables(actor), **options})
 
 
-def rollback(actor: Act, environment: str, commit: str, **options: Any) -> Ran:
+def rollback(actor: Act, environment: str, commit: str, **options: Any) -> WorkflowRun:
     """Start a rollback to a commit."""
     payload = {"ref": "refs/heads/main", "inputs": {"environment": environment, "commit": commit}}
     return actor.run("rollback.yml", "workflow_dispatch", payload, **{"variables": variables(actor), **options})
@@ -85,15 +85,15 @@ def comparable(calls: list[list[str]]) -> list[str]:
 
 def test_merge_deploys_to_dev_and_then_to_prod(actor: Act, airflow: AirflowDouble, clone: Path) -> None:
     sha = git(clone, "rev-parse", "HEAD").strip()
-    ran = deploy(actor)
-    assert ran.status == 0, ran.text
+    run = deploy(actor)
+    assert run.status == 0, run.text
     # Both environments use the same double, so on prod the commit is already deployed.
     dev, prod = calls_of("dev", sha), calls_of("prod", sha)[:8]  # up to the apply
-    assert comparable(ran.calls) == [DECIDE, *dev, *prod]
-    assert ["astro_" in call[-1] for call in ran.calls if call[0] == "curl"] == [True, True]
+    assert comparable(run.calls) == [DECIDE, *dev, *prod]
+    assert ["astro_" in call[-1] for call in run.calls if call[0] == "curl"] == [True, True]
     assert airflow.deployed == sha
     assert set(airflow.paused.values()) == {True}, "DAGs that were paused must be paused again"
-    assert SECRET not in ran.text
+    assert SECRET not in run.text
 
 
 def test_change_of_a_dag_deploys_dags_only(actor: Act, airflow: AirflowDouble, clone: Path) -> None:
@@ -101,9 +101,9 @@ def test_change_of_a_dag_deploys_dags_only(actor: Act, airflow: AirflowDouble, c
     actor.answers["gh repos/acme/airlock/actions/workflows"] = airflow.variables["airlock_deployed_commit"]
     (clone / "dags/data_freshness.py").open("a").write("# changed\n")
     sha = commit(clone, "a DAG")
-    ran = deploy(actor, job="dev")
-    assert ran.status == 0, ran.text
-    assert comparable(ran.calls) == [DECIDE, *calls_of("dev", sha, "--dags ")]
+    run = deploy(actor, job="dev")
+    assert run.status == 0, run.text
+    assert comparable(run.calls) == [DECIDE, *calls_of("dev", sha, "--dags ")]
 
 
 def test_change_of_tests_and_docs_deploys_nothing(actor: Act, airflow: AirflowDouble, clone: Path) -> None:
@@ -111,29 +111,29 @@ def test_change_of_tests_and_docs_deploys_nothing(actor: Act, airflow: AirflowDo
     (clone / "tests/test_versions.py").open("a").write("# changed\n")
     (clone / "docs/quality.md").open("a").write("changed\n")
     commit(clone, "tests and docs")
-    ran = deploy(actor)
-    assert (ran.status, comparable(ran.calls)) == (0, [DECIDE]), ran.text
-    assert set(ran.steps) == {"decide"}
+    run = deploy(actor)
+    assert (run.status, comparable(run.calls)) == (0, [DECIDE]), run.text
+    assert set(run.steps) == {"decide"}
 
 
 def test_nothing_is_downloaded_without_a_checksum(actor: Act, airflow: AirflowDouble) -> None:
-    ran = deploy(actor, variables={**variables(actor), "ASTRO_CLI_SHA256": ""})
-    assert ran.status != 0
-    assert comparable(ran.calls) == [DECIDE]
-    assert "ASTRO_CLI_SHA256 is no SHA-256: set it" in ran.text
+    run = deploy(actor, variables={**variables(actor), "ASTRO_CLI_SHA256": ""})
+    assert run.status != 0
+    assert comparable(run.calls) == [DECIDE]
+    assert "ASTRO_CLI_SHA256 is no SHA-256: set it" in run.text
 
 
 @pytest.mark.prove
 def test_archive_with_a_wrong_checksum_is_not_used(actor: Act, airflow: AirflowDouble) -> None:
-    ran = deploy(actor, variables={**variables(actor), "ASTRO_CLI_SHA256": "0" * 64})
-    assert ran.status != 0
-    assert [call[0] for call in ran.calls if call[0] in ("curl", "astro", "terraform")] == ["curl"]
-    assert "do not use it" in ran.text
+    run = deploy(actor, variables={**variables(actor), "ASTRO_CLI_SHA256": "0" * 64})
+    assert run.status != 0
+    assert [call[0] for call in run.calls if call[0] in ("curl", "astro", "terraform")] == ["curl"]
+    assert "do not use it" in run.text
 
 
 def test_nothing_runs_before_deploying_is_set_up(actor: Act) -> None:
-    ran = deploy(actor, variables={})
-    assert (ran.status, ran.calls) == (0, []), ran.text
+    run = deploy(actor, variables={})
+    assert (run.status, run.calls) == (0, []), run.text
 
 
 def test_rollback_deploys_the_image_of_an_earlier_commit_and_no_infrastructure(
@@ -142,9 +142,9 @@ def test_rollback_deploys_the_image_of_an_earlier_commit_and_no_infrastructure(
     earlier = git(clone, "rev-parse", "HEAD").strip()
     (clone / "include/errors.py").open("a").write("# broken\n")
     airflow.variables["airlock_deployed_commit"] = commit(clone, "a commit to roll back")
-    ran = rollback(actor, "prod", earlier)
-    assert ran.status == 0, ran.text
-    assert comparable(ran.calls) == calls_of("prod", earlier, rollback=True)
+    run = rollback(actor, "prod", earlier)
+    assert run.status == 0, run.text
+    assert comparable(run.calls) == calls_of("prod", earlier, rollback=True)
     assert airflow.deployed == earlier
 
 
@@ -155,10 +155,10 @@ def test_rollback_refuses_a_commit_that_is_not_in_main(
     git(clone, "checkout", "--quiet", "-b", "unreviewed")
     commit(clone, "nobody reviewed this")
     git(clone, "checkout", "--quiet", "main")
-    ran = rollback(actor, "dev", target)
-    assert ran.status != 0
-    assert not [call for call in ran.calls if call[0] in ("astro", "terraform")]
-    assert ("not in the history of main" if target == "unreviewed" else "git knows no commit") in ran.text
+    run = rollback(actor, "dev", target)
+    assert run.status != 0
+    assert not [call for call in run.calls if call[0] in ("astro", "terraform")]
+    assert ("not in the history of main" if target == "unreviewed" else "git knows no commit") in run.text
 
 
 # Per call that fails: a pattern of it, its place in the calls of a deploy, and a name.
@@ -180,10 +180,10 @@ FAILING_CALLS = [
 def test_failed_call_stops_the_deploy(actor: Act, airflow: AirflowDouble, clone: Path, failing: str, last: int) -> None:
     sha = git(clone, "rev-parse", "HEAD").strip()
     actor.fail(failing)
-    ran = deploy(actor)
-    assert ran.status != 0
-    assert comparable(ran.calls) == [DECIDE, *calls_of("dev", sha)][: last + 1]
-    assert not ran.steps.get("prod")
+    run = deploy(actor)
+    assert run.status != 0
+    assert comparable(run.calls) == [DECIDE, *calls_of("dev", sha)][: last + 1]
+    assert not run.steps.get("prod")
 
 
 @pytest.mark.parametrize("failing", [SMOKE_DAG, pytest.param("warehouse_migrations", marks=pytest.mark.prove)])
@@ -194,14 +194,14 @@ def test_failed_run_stops_the_deploy_before_prod_and_says_how_to_roll_back(
     (clone / "include/errors.py").open("a").write("# broken\n")
     sha = commit(clone, "it does not run")
     airflow.failing.add(failing)
-    ran = deploy(actor)
-    assert ran.status != 0
+    run = deploy(actor)
+    assert run.status != 0
     calls = [DECIDE, *calls_of("dev", sha)]
     before_run = itertools.takewhile(lambda call: not call.endswith(failing), calls)
-    assert comparable(ran.calls) == [*before_run, f"airflow run {failing}"]
-    assert f"{failing}.work failed" in ran.text
-    assert "the source is empty" in ran.text
-    assert f"workflow `rollback` with environment dev and commit {before}" in ran.text
+    assert comparable(run.calls) == [*before_run, f"airflow run {failing}"]
+    assert f"{failing}.work failed" in run.text
+    assert "the source is empty" in run.text
+    assert f"workflow `rollback` with environment dev and commit {before}" in run.text
     assert airflow.deployed == f"?{sha}", "the next deploy must see that this one did not finish"
 
 
@@ -210,19 +210,19 @@ def test_older_commit_does_not_replace_a_newer_one(actor: Act, airflow: AirflowD
     older = git(clone, "rev-parse", "HEAD").strip()
     airflow.variables["airlock_deployed_commit"] = "?" + commit(clone, "newer")
     git(clone, "checkout", "--quiet", "--detach", older)
-    ran = deploy(actor, job="dev")
-    assert ran.status != 0
-    assert "dev already runs the newer" in ran.text
-    assert not [call for call in ran.calls if "apply" in call or call[:2] == ["astro", "deploy"]]
+    run = deploy(actor, job="dev")
+    assert run.status != 0
+    assert "dev already runs the newer" in run.text
+    assert not [call for call in run.calls if "apply" in call or call[:2] == ["astro", "deploy"]]
 
 
 def test_first_deploy_asks_no_deployment_before_the_apply(actor: Act, airflow: AirflowDouble, clone: Path) -> None:
     outputs = actor.answers.pop("terraform output -json")
     (actor.folder / "outputs-after-apply").write_text(outputs)
-    ran = deploy(actor, job="dev")
-    assert ran.status == 0, ran.text
+    run = deploy(actor, job="dev")
+    assert run.status == 0, run.text
     sha = git(clone, "rev-parse", "HEAD").strip()
-    calls = comparable(ran.calls)
+    calls = comparable(run.calls)
     assert not [call for call in calls[: calls.index(APPLIED)] if call.startswith("astro")]
     assert calls[-1] == f"airflow store {sha}"
 
@@ -233,10 +233,10 @@ def test_change_of_the_infrastructure_only_makes_the_smoke_runs(
     airflow.variables["airlock_deployed_commit"] = git(clone, "rev-parse", "HEAD").strip()
     (clone / "terraform/environments/dev/main.tf").open("a").write("# changed\n")
     sha = commit(clone, "infrastructure")
-    ran = deploy(actor, job="dev")
-    assert ran.status == 0, ran.text
-    assert not [call for call in ran.calls if call[:2] == ["astro", "deploy"]]
-    assert comparable(ran.calls)[-2:] == [f"airflow run {SMOKE_DAG}", f"airflow store {sha}"]
+    run = deploy(actor, job="dev")
+    assert run.status == 0, run.text
+    assert not [call for call in run.calls if call[:2] == ["astro", "deploy"]]
+    assert comparable(run.calls)[-2:] == [f"airflow run {SMOKE_DAG}", f"airflow store {sha}"]
 
 
 def test_rollback_refuses_an_older_runtime(actor: Act, airflow: AirflowDouble, clone: Path) -> None:
@@ -244,17 +244,17 @@ def test_rollback_refuses_an_older_runtime(actor: Act, airflow: AirflowDouble, c
     dockerfile = clone / "Dockerfile"
     dockerfile.write_text(re.sub(r"(?m)^(FROM \S+)$", r"\1-newer", dockerfile.read_text()))
     airflow.variables["airlock_deployed_commit"] = commit(clone, "a newer runtime")
-    ran = rollback(actor, "prod", earlier)
-    assert ran.status != 0
-    assert "Deploy History" in ran.text
-    assert not [call for call in ran.calls if call[:2] == ["astro", "deploy"]]
+    run = rollback(actor, "prod", earlier)
+    assert run.status != 0
+    assert "Deploy History" in run.text
+    assert not [call for call in run.calls if call[:2] == ["astro", "deploy"]]
 
 
 def test_hibernating_deployment_is_woken_up_first(actor: Act, airflow: AirflowDouble) -> None:
     actor.answers["astro metadata.status"] = "HIBERNATING"
-    ran = deploy(actor, job="dev")
-    assert ran.status == 0, ran.text
-    calls = [call for call in shorten(ran.calls) if call.startswith("astro")]
+    run = deploy(actor, job="dev")
+    assert run.status == 0, run.text
+    calls = [call for call in shorten(run.calls) if call.startswith("astro")]
     assert calls[1] == "astro deployment wake-up the-deployment --workspace-id the-workspace --for 2h --force"
 
 
@@ -265,10 +265,10 @@ def test_astro_deploy_with_status_0_that_deploys_nothing_is_a_failure(
     actor: Act, airflow: AirflowDouble, silent: str
 ) -> None:
     (actor.folder / "silent").write_text(silent)
-    ran = deploy(actor)
-    assert ran.status != 0
-    assert not [call for call in ran.calls if call[:2] == ["airflow", "run"]]
-    assert ("still runs the image" if silent == "same-image" else "did not say that it deployed") in ran.text
+    run = deploy(actor)
+    assert run.status != 0
+    assert not [call for call in run.calls if call[:2] == ["airflow", "run"]]
+    assert ("still runs the image" if silent == "same-image" else "did not say that it deployed") in run.text
 
 
 def test_terraform_has_the_outputs_that_a_deploy_reads(clone: Path) -> None:
@@ -280,5 +280,5 @@ def test_terraform_has_the_outputs_that_a_deploy_reads(clone: Path) -> None:
 def test_fork_deploys_nothing(actor: Act) -> None:
     payload = {"ref": "refs/heads/topic", "repository": {"full_name": FORK}}
     git(actor.clone, "checkout", "--quiet", "-b", "topic")
-    ran = actor.run("deploy.yml", "workflow_dispatch", payload, variables=variables(actor), secrets=False)
-    assert (ran.status, ran.calls) == (0, []), ran.text
+    run = actor.run("deploy.yml", "workflow_dispatch", payload, variables=variables(actor), secrets=False)
+    assert (run.status, run.calls) == (0, []), run.text

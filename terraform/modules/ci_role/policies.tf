@@ -193,7 +193,7 @@ data "aws_iam_policy_document" "write" {
     ]
   }
 
-  # The only role that a deploy may write, and only with its permissions boundary, which a deploy may not change. So a
+  # The only role that a deploy may write, and only with its permissions boundary, which a deploy cannot change. So a
   # deploy cannot grant itself or anybody else more permissions. A person changes the roles of the workflows.
   statement {
     sid       = "AirflowsRole"

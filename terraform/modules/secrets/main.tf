@@ -113,7 +113,7 @@ resource "aws_secretsmanager_secret_version" "connection" {
     password  = local.passwords[each.value]
     extra     = { sslmode = "verify-full", sslrootcert = local.root_certificates }
   })
-  # Terraform cannot compare the content, so the version has to change with every value that the content is made of.
+  # Terraform cannot compare the content, so the version must change whenever one of the values in it changes.
   secret_string_wo_version = parseint(substr(md5(jsonencode([
     local.passwords_written, var.database_address, var.database_port, var.database_name, local.users, local.root_certificates,
   ])), 0, 7), 16)

@@ -65,13 +65,13 @@ def astro_double() -> Iterator[AstroDouble]:
 def provider_python() -> Path:
     """Return the Python of the double's own environment; create the environment from uv.lock if necessary."""
     stamp = ENVIRONMENT / "airlock-installed"
-    wanted = bootstrap.fingerprint()
+    current = bootstrap.fingerprint()
     bootstrap.STATE.mkdir(exist_ok=True)
     with (bootstrap.STATE / "astro-double.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the tests may be creating it
-        if not stamp.exists() or stamp.read_text() != wanted:
+        if not stamp.exists() or stamp.read_text() != current:
             make_environment()
-            stamp.write_text(wanted)
+            stamp.write_text(current)
     return ENVIRONMENT / "bin" / "python"
 
 
@@ -90,9 +90,9 @@ def make_environment() -> None:
     if ssl.get_default_verify_paths().cafile:  # same as in scripts/bootstrap.py
         env.setdefault("UV_SYSTEM_CERTS", "true")
     only = ["sync", "--frozen", "--quiet", "--only-group", "astro-double", "--python", sys.executable]
-    made = subprocess.run(
+    done = subprocess.run(
         [*uv, *only], cwd=bootstrap.ROOT, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
     )
-    if made.returncode:
-        reason = made.stderr.strip().splitlines() or ["no reason given"]
+    if done.returncode:
+        reason = done.stderr.strip().splitlines() or ["no reason given"]
         missing(f"the package tf for the double of the Astro provider, from a package index ({reason[0].strip()})")
