@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import airflow  # noqa: F401  # at its first import it replaces the handlers of the log, with which caplog reads it
 import psycopg
 import pytest
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 from uuid import uuid4
 
+import airflow  # noqa: F401  # at its first import it replaces the handlers of the log, with which caplog reads it
 import psycopg
 import pytest
 from pytest_httpserver import HTTPServer
@@ -103,6 +104,11 @@ def connections(toys: None, login: Login, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "5")  # callbacks set it: the fixture removes it after the test
     for dataset in TOYS:
         give(monkeypatch, dataset.connection, login)
+
+
+def break_connection(monkeypatch: pytest.MonkeyPatch, conn_id: str) -> None:
+    """Let a connection lead to where no server listens."""
+    give(monkeypatch, conn_id, Login("127.0.0.1", 1, APP, "a secret", "warehouse"))
 
 
 def let_readers_see(

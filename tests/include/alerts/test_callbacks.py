@@ -28,7 +28,7 @@ from include.task_errors import as_task
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
-from tests.include.alerts.conftest import DAG, LOG, TOKEN, Incidents, Slack, connect_slack, context
+from tests.include.alerts.conftest import DAG, LOG, TOKEN, Incidents, Slack, break_connection, connect_slack, context
 from tests.include.warehouse.airflow_connections import give
 from tests.toy import READINGS, ROLLUPS
 from tests.toy.batches import GOOD, SENSORS, STAGING, as_batch, row, stage
@@ -167,7 +167,7 @@ def test_the_warehouse_is_reached_as_the_dataset_of_the_batch_or_else_as_the_fir
     batch: object, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, recorded: Callable[[], Incidents]
 ) -> None:
     [other] = {READINGS.connection, ROLLUPS.connection} - {dataset.connection}
-    give(monkeypatch, other, Login("127.0.0.1", 1, APP, "a secret", "where nothing listens"))
+    break_connection(monkeypatch, other)
 
     failed(context("extract", RuntimeError("no"), batch=batch))
     recovered(context("publish", batch=batch))

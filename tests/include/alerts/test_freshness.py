@@ -14,7 +14,15 @@ from include.alerts import freshness
 from include.alerts.callbacks import recovered
 from include.alerts.freshness import check, check_freshness, last_due_day
 from include.dataset import Dataset, View
-from tests.include.alerts.conftest import LOG, Incidents, Slack, context, let_readers_see, register_one
+from tests.include.alerts.conftest import (
+    LOG,
+    Incidents,
+    Slack,
+    break_connection,
+    context,
+    let_readers_see,
+    register_one,
+)
 from tests.toy import READINGS, ROLLUPS, TOYS
 
 [MEASURED] = READINGS.published_names
@@ -94,6 +102,16 @@ def test_a_dataset_that_was_never_published_is_not_late(
 
     assert slack.asked == 0
     assert f"{dataset.name}: never published" in caplog.messages
+
+
+@pytest.mark.usefixtures("connections")
+@pytest.mark.parametrize("dataset", TOYS, ids=lambda dataset: dataset.name)
+def test_a_dataset_is_checked_through_its_own_connection(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in TOYS:
+        if other is not dataset:
+            break_connection(monkeypatch, other.connection)
+
+    assert check(dataset, at("2023-11-22 13:00"), LOG) == "never published"
 
 
 def test_a_dataset_that_is_always_closed_is_not_late(slack: Slack, publish: Publish) -> None:

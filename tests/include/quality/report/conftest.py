@@ -1,5 +1,6 @@
 """The report is of the toy datasets, and of no other."""
 
+import airflow  # noqa: F401  # at its first import it replaces the handlers of the log, with which caplog reads it
 import pytest
 
 
