@@ -97,7 +97,7 @@ def test_slack_gets_a_header_the_details_as_code_and_a_link() -> None:
 
 
 def test_the_alert_of_a_task_without_an_error_says_where_to_look() -> None:
-    observed = "at try 4, no error was reported; if its log has none either, the process was killed"
+    observed = "at try 4, no error was reported; if the log has none, it was killed"
 
     assert f"observed: {observed}" in task_failed(None).text
 
