@@ -6,6 +6,8 @@ Brings the warehouse's schema up to date, all of it or nothing, and sets the pas
 Needs the connection `postgres_admin_conn` and that of every dataset; `postgres_reader_conn` is optional.
 """
 
+from datetime import timedelta
+
 from airflow.sdk import dag, task
 
 from include.alerts.callbacks import recovered
@@ -22,7 +24,7 @@ from include.pipeline.dag_defaults import dag_defaults
     tags=["warehouse"],
 )
 def warehouse_migrations():
-    @task(on_success_callback=recovered)
+    @task(execution_timeout=timedelta(hours=6), on_success_callback=recovered)  # a migration may rewrite a large table
     def migrate():
         """Apply what is missing; returns the migrations that were applied."""
         return tasks.migrate()

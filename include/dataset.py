@@ -11,6 +11,7 @@ from include.errors import PermanentError, short_repr
 # Postgres allows 63 characters; a dataset's name is a part of longer names.
 _IDENTIFIER = "[a-z][a-z0-9_]{0,62}"
 _DATASET_NAME = "[a-z][a-z0-9_]{0,39}"
+PLATFORM_CONNECTIONS = ("postgres_admin_conn", "postgres_reader_conn", "slack_alerts_conn")
 _PLATFORM_SCHEMAS = ("warehouse", "quality", "public", "information_schema")
 
 
@@ -56,7 +57,7 @@ class Dataset:
     title: str
     """Its name in the report."""
     owner: str
-    """Who answers for it: the owner of its DAGs."""
+    """Who is responsible for it: the owner of its DAGs."""
     connection: str
     """The Airflow connection through which its DAGs reach the warehouse, as the role airlock_app."""
     publishes: tuple[Table, ...] | tuple[View, ...]
@@ -72,9 +73,21 @@ class Dataset:
         """Check what can be seen without the warehouse."""
         if flaw := name_flaw(self.name):
             self._refuse(f"name is {short_repr(self.name)}: {flaw}")
+        if self.folder.name != self.name or not self.folder.is_dir():
+            self._refuse(f"folder is {self.folder}: it must be the folder named {self.name} that has the declaration")
         for label in ("title", "owner", "connection"):
             if not getattr(self, label).strip():
                 self._refuse(f"{label} is empty: fill it in")
+        if not re.fullmatch("[a-z0-9_]+", self.connection) or self.connection in PLATFORM_CONNECTIONS:
+            self._refuse(
+                f"connection is {short_repr(self.connection)}: use lower-case letters, digits and _, and none "
+                f"of {', '.join(PLATFORM_CONNECTIONS)}"
+            )
+        try:
+            if self.due(date(2023, 8, 1)).utcoffset() is None:
+                self._refuse("due returns a time without a time zone: return it in UTC")
+        except (AttributeError, TypeError, ValueError) as error:
+            self._refuse(f"due cannot say when 2023-08-01 is late ({error}): return a datetime in UTC")
         if not isinstance(self.publishes, tuple):
             self._refuse("publishes is not a tuple: write a comma after a single Table or View")
         if not self.publishes:
@@ -148,6 +161,17 @@ def suite_name(each: Table | View) -> str:
     return each.suite or each.name
 
 
+def check_distinct(datasets: Iterable[Dataset]) -> None:
+    """Raise InvalidDeclaration when two datasets have one name, or two tables or views one suite."""
+    datasets = tuple(datasets)
+    if twice := repeated(dataset.name for dataset in datasets):
+        raise InvalidDeclaration(f"include/datasets/__init__.py: two datasets have the name {twice}: rename one.")
+    if twice := repeated(suite_name(each) for dataset in datasets for each in dataset.publishes):
+        raise InvalidDeclaration(
+            f"include/datasets: two tables or views have the suite {twice}: give each one of its own."
+        )
+
+
 def repeated(names: Iterable[str]) -> str | None:
     """Return the first name that is there twice; None when there is none."""
     seen: set[str] = set()
@@ -164,4 +188,5 @@ def always_open(_: date) -> None:
 
 def next_day_at(hour: int) -> Callable[[date], datetime]:
     """Return the `due` of a dataset whose day is late at an hour (UTC) of the next day."""
-    return lambda day: datetime.combine(day + timedelta(days=1), time(hour), UTC)
+    at = time(hour, tzinfo=UTC)
+    return lambda day: datetime.combine(day + timedelta(days=1), at)

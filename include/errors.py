@@ -2,11 +2,11 @@
 
 
 class AirlockError(Exception):
-    """A failure that a later attempt may heal."""
+    """A failure after which a retry may succeed."""
 
 
 class PermanentError(AirlockError):
-    """A failure that no retry can heal. Its task fails at once, as with Airflow's AirflowFailException."""
+    """A failure that no retry can fix. Its task fails at once, as with Airflow's AirflowFailException."""
 
 
 class NothingToDo(Exception):

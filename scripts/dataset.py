@@ -5,6 +5,7 @@ suites that it declares, and its entry in include/datasets/__init__.py.
 """
 
 import argparse
+import ast
 import keyword
 import os
 import re
@@ -15,14 +16,15 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
-from include.dataset import Dataset, name_flaw, suite_name
-from include.datasets import DATASETS
+from include.dataset import PLATFORM_CONNECTIONS, Dataset, name_flaw, suite_name
 from include.errors import AirlockError
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = Path(__file__).parent / "dataset_template"
 LIST = Path("include/datasets/__init__.py")
 FOLDERS = ("include/datasets/{}", "local/sources/{}", "tests/datasets/{}")
+# Tags of DAGs, and what generated files call something else.
+_USED = ("smoke", "taskflow", "traditional", "datasets", "day", "good")
 _IMPORT = re.compile(r"^from include\.datasets\.(\w+)\.dataset import (\w+)\n", re.MULTILINE)
 _TUPLE = re.compile(r"(?<=^DATASETS: tuple\[Dataset, \.\.\.\] = )\(.*?\)", re.MULTILINE | re.DOTALL)
 
@@ -40,6 +42,8 @@ def add(name: str) -> list[Path]:
         raise Refused(f"NAME={name}: {flaw}. For example: make dataset NAME=fx_rates")
     if keyword.iskeyword(name) or name in RESERVED_WORDS:
         raise Refused(f"NAME={name}: that is a reserved word of Python or SQL. Choose another name.")
+    if name in _USED or f"postgres_{name}_conn" in PLATFORM_CONNECTIONS:
+        raise Refused(f"NAME={name}: the platform uses that name already. Choose another name.")
     values = {
         "name": name,
         "constant": name.upper(),
@@ -67,17 +71,34 @@ def add(name: str) -> list[Path]:
 
 
 def parts(dataset: Dataset) -> list[Path]:
-    """Return the folders and files that belong to a dataset and to nothing else."""
+    """Return the folders and files that belong to a dataset and to nothing else.
+
+    Raises Refused when a DAG or helper imports this dataset and another one.
+    """
     name = dataset.name
     suites = [f"great_expectations/expectations/{suite_name(each)}.json" for each in dataset.publishes]
-    imports = re.compile(rf"^(from|import) include\.datasets\.{name}\b", re.MULTILINE)
-    users = [
-        path.relative_to(ROOT)
-        for path in sorted((*(ROOT / "dags").glob("*.py"), *(ROOT / "include").glob("*.py")))
-        if imports.search(path.read_text())
-    ]
+    users = []
+    for path in sorted((*(ROOT / "dags").glob("*.py"), *(ROOT / "include").glob("*.py"))):
+        imported = _imported_datasets(path.read_text())
+        if len(imported) > 1 and name in imported:
+            others = ", ".join(sorted(imported - {name}))
+            raise Refused(f"{path.relative_to(ROOT)} imports {name} and {others}: take {name} out of it by hand first.")
+        if name in imported:
+            users.append(path.relative_to(ROOT))
     found = [*(Path(folder.format(name)) for folder in FOLDERS), *users, *map(Path, suites)]
     return [path for path in found if (ROOT / path).exists()]
+
+
+def _imported_datasets(source: str) -> set[str]:
+    """Return the names of the datasets that a Python file imports, or imports something of."""
+    modules = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules += [f"{node.module}.{alias.name}" for alias in node.names]
+    found = {module.split(".")[2] for module in modules if module.startswith("include.datasets.")}
+    return found - {"DATASETS"}
 
 
 def remove(dataset: Dataset) -> None:
@@ -131,7 +152,13 @@ def _listed(text: str) -> tuple[dict[str, str], list[str]]:
     listed = _TUPLE.search(text)
     if not listed:
         raise Refused(f"{LIST} has no `DATASETS: tuple[Dataset, ...] = (`: restore that line.")
-    return dict(_IMPORT.findall(text)), re.findall(r"\w+", listed[0])
+    imports = dict(_IMPORT.findall(text))
+    constants = re.findall(r"\w+", listed[0])
+    if unknown := set(constants) - set(imports.values()):
+        raise Refused(
+            f"{LIST}: DATASETS has {', '.join(sorted(unknown))}, which is no imported dataset: correct it first."
+        )
+    return imports, constants
 
 
 def _relisted(text: str, imports: dict[str, str], constants: list[str]) -> str:
@@ -142,8 +169,11 @@ def _relisted(text: str, imports: dict[str, str], constants: list[str]) -> str:
         (f"from include.datasets.{name}.dataset import {constant}\n" for name, constant in imports.items()),
         key=as_ruff_sorts,
     )
-    anchor = re.compile(r"^from include\.dataset import .*\n", re.MULTILINE)
-    text = anchor.sub(lambda found: found[0] + "".join(lines), _IMPORT.sub("", text))
+    text, anchors = re.subn(
+        r"(?m)^from include\.dataset import .*\n", lambda found: found[0] + "".join(lines), _IMPORT.sub("", text)
+    )
+    if anchors != 1:
+        raise Refused(f"{LIST} has no line `from include.dataset import ...` before the imports: restore it.")
     entries = "".join(f"    {constant},\n" for constant in constants)
     return _TUPLE.sub(f"(\n{entries})" if entries else "()", text)
 
@@ -173,7 +203,7 @@ def _add(name: str) -> None:
         (f"great_expectations/expectations/{name}.json", "what must hold before a batch is published"),
         (f"local/sources/{name}/", "recorded answers of your source, for make demo"),
         (f"tests/datasets/{name}/", "tests of all of it"),
-        (f"dags/{name}.py", "the schedule"),
+        (f"dags/{name}.py", 'the schedule; and the tag "smoke", if each deploy is to run it'),
     )
     width = max(len(path) for path, _ in steps)
     print("\nIt runs as it is: make demo, make test-fast, make lint. Make it yours by editing, in this order:")
@@ -186,6 +216,8 @@ def _add(name: str) -> None:
 
 
 def _remove(name: str, *, yes: bool) -> None:
+    from include.datasets import DATASETS  # one that cannot be imported is reported by main, like other errors
+
     dataset = next((each for each in DATASETS if each.name == name), None)
     if not dataset:
         names = ", ".join(each.name for each in DATASETS) or "none"

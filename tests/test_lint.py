@@ -1,4 +1,4 @@
-"""Lint is defined once, for `make lint`, pre-commit and CI, and each of its tools finds what it is there for."""
+"""Lint is defined once, for `make lint`, pre-commit and CI, and each of its tools finds its kind of mistake."""
 
 import os
 import re
@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from pre_commit.clientlib import load_config  # type: ignore[import-untyped]
+
+from include.dataset import suite_name
+from include.datasets import DATASETS
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ".pre-commit-config.yaml"
@@ -68,19 +71,19 @@ WHERE day = %(day)s AND object = '{{ view }}' AND batch_id = %s AND ticker = any
 
 @dataclass(frozen=True)
 class Planted:
-    """A mistake, and how the file looks without it."""
+    """A mistake, and the file without it."""
 
     hook: str
     path: str
     bad: str
-    said: str
+    message: str
     good: str
 
     def __str__(self) -> str:
-        return f"{self.hook}-{self.said}"
+        return f"{self.hook}-{self.message}"
 
 
-# What a linter would find in this file, too, is put together here.
+# Texts that a linter would find in this file as well are joined from two parts.
 MISTAKES = [
     Planted(
         "ruff-check",
@@ -93,8 +96,8 @@ MISTAKES = [
     Planted("end-of-file-fixer", "notes.txt", "one", "files were modified", "one\n"),
     Planted("trailing-whitespace", "notes.txt", "one \n", "files were modified", "one\n"),
     Planted("mypy", "dags/one.py", 'one: int = "1"\n', "Incompatible types", "one: int = 1\n"),
-    Planted("sqlfluff", "include/sql/one.sql", SQL.replace("SELECT", "select"), "CP01", SQL),
-    Planted("sqlfluff", "include/sql/one.sql", SQL.replace("WHERE", "WHERE WHERE"), "PRS", SQL),
+    Planted("sqlfluff", "include/one.sql", SQL.replace("SELECT", "select"), "CP01", SQL),
+    Planted("sqlfluff", "include/one.sql", SQL.replace("WHERE", "WHERE WHERE"), "PRS", SQL),
     Planted("shellcheck", "one.sh", "#!/bin/sh\necho $1\n", "SC2086", '#!/bin/sh\necho "$1"\n'),
     Planted("hadolint", "Dockerfile", "FROM debian\n", "DL3006", (ROOT / "Dockerfile").read_text()),
     Planted("check-yaml", "one.yml", "a: [1\n", "expected ',' or ']'", "a: [1]\n"),
@@ -138,7 +141,7 @@ MISTAKES = [
         "zizmor",
         ".github/workflows/one.yml",
         WORKFLOW.replace("ubuntu-24.04", "self-hosted"),
-        "self-hosted-runner",  # what only the auditor asks for
+        "self-hosted-runner",  # only the persona auditor reports this
         WORKFLOW,
     ),
     Planted(
@@ -157,14 +160,14 @@ MISTAKES = [
 
 @pytest.fixture(scope="module")
 def hooks() -> list[dict[str, Any]]:
-    """Give the hooks as pre-commit itself reads them; it refuses what it does not know."""
+    """Return the hooks as pre-commit itself reads them; it refuses keys that it does not know."""
     config = load_config(ROOT / CONFIG)
     return [{**hook, "repo": repo["repo"]} for repo in config["repos"] for hook in repo["hooks"]]
 
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """Give the environment of `make lint`, with nothing of this machine's own git."""
+    """Return the environment of `make lint`, with nothing of this machine's own git."""
     cache = ROOT / ".airlock" / "cache"
     homes = {"PREK_HOME": str(cache / "prek"), "PRE_COMMIT_HOME": str(cache / "pre-commit")}
     ours = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
@@ -175,7 +178,7 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def clone(tmp_path: Path, environment: Mapping[str, str]) -> Path:
-    """Make a repository with this one's settings, and nothing to find."""
+    """Return a repository with the settings of this one, in which linters find nothing."""
     shutil.copy(ROOT / CONFIG, tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
@@ -202,7 +205,7 @@ def run(command: list[str], folder: Path, environment: Mapping[str, str]) -> sub
 
 
 def lint(hook: str, path: str, text: str, clone: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Write a file into the clone and run one hook on it; gives the exit status and what was said."""
+    """Write a file into the clone and run one hook on it; returns the exit status and the output."""
     file = clone / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
@@ -219,7 +222,7 @@ def pins(hooks: list[dict[str, Any]]) -> Iterator[Requirement]:
 def test_every_hook_comes_from_the_package_index(hooks: list[dict[str, Any]]) -> None:
     """A hook from another repository would need that repository at every first run."""
     foreign = {hook["id"] for hook in hooks if hook["repo"] != "local"}
-    # What is not installed by the hook comes from the project's environment, which uv.lock pins.
+    # A tool that the hook does not install comes from the project's environment, which uv.lock pins.
     elsewhere = {
         hook["id"] for hook in hooks if hook["language"] != "python" and not hook["entry"].startswith(".venv/bin/")
     }
@@ -232,7 +235,7 @@ def test_every_tool_is_pinned_exactly_and_to_one_version(hooks: list[dict[str, A
     for pin in pins(hooks):
         found[pin.name].add(str(pin.specifier))
     assert found
-    assert {name: said for name, said in found.items() if not re.fullmatch(r"\{'==[0-9][\w.]*'\}", str(said))} == {}
+    assert {name: pin for name, pin in found.items() if not re.fullmatch(r"\{'==[0-9][\w.]*'\}", str(pin))} == {}
 
 
 def test_the_runner_is_pinned_exactly_and_no_tool_has_two_versions(hooks: list[dict[str, Any]]) -> None:
@@ -252,29 +255,124 @@ def test_pre_commit_takes_the_file(environment: dict[str, str]) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_every_hook_was_seen_to_find_something(hooks: list[dict[str, Any]]) -> None:
-    """A linter whose files or settings are wrong passes always."""
-    elsewhere = {"terraform-fmt", "check-merge-conflict", "checkov"}  # in tests of their own, below or of terraform/
+def test_every_hook_is_tested_with_a_mistake(hooks: list[dict[str, Any]]) -> None:
+    """A linter with the wrong files or settings always passes."""
+    # In tests of their own, below or of terraform/.
+    elsewhere = {"terraform-fmt", "check-merge-conflict", "checkov", "import-linter", "datasets"}
     assert {hook["id"] for hook in hooks} == {planted.hook for planted in MISTAKES} | elsewhere
 
 
 @pytest.mark.linters
 @pytest.mark.parametrize("planted", MISTAKES, ids=str)
 def test_a_planted_mistake_is_found(planted: Planted, clone: Path, environment: dict[str, str]) -> None:
-    failed, said = lint(planted.hook, planted.path, planted.bad, clone, environment)
-    assert failed, said
-    assert planted.said in said
-    failed, said = lint(planted.hook, planted.path, planted.good, clone, environment)
-    assert not failed, said
+    failed, output = lint(planted.hook, planted.path, planted.bad, clone, environment)
+    assert failed, output
+    assert planted.message in output
+    failed, output = lint(planted.hook, planted.path, planted.good, clone, environment)
+    assert not failed, output
+
+
+@pytest.fixture
+def project(clone: Path, environment: Mapping[str, str]) -> Path:
+    """Return a repository with all packages and suites of this one."""
+    folders = ("dags", "great_expectations", "include", "local", "scripts", "tests/datasets")
+    for folder in folders:
+        shutil.copytree(ROOT / folder, clone / folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    run(["git", "add", *folders], clone, environment)
+    return clone
+
+
+@pytest.mark.linters
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("include/quality/gate.py", "from include.pipeline import load"),
+        ("include/warehouse/roles.py", "from include import datasets"),
+        ("include/pipeline/load.py", "from local import state"),
+        ("local/demo.py", "import tests.toy"),
+        ("scripts/dag_runs.py", "import dags.data_freshness"),
+    ],
+)
+def test_an_import_in_the_wrong_direction_is_found(
+    project: Path, environment: dict[str, str], path: str, line: str
+) -> None:
+    text = (project / path).read_text()
+    failed, output = lint("import-linter", path, f"{text}\n{line}\n", project, environment)
+    assert failed, output
+    assert "BROKEN" in output
+    failed, output = lint("import-linter", path, text, project, environment)
+    assert not failed, output
+
+
+NO_SUCH_COLUMN = "no_such_column"
+
+
+@pytest.mark.linters
+@pytest.mark.parametrize(
+    ("found", "replacement", "message"),
+    [
+        (
+            r"key=\(",
+            f'key=("{NO_SUCH_COLUMN}", ',
+            f"key column '{NO_SUCH_COLUMN}', which does not exist",
+        ),
+        (r'name="(\w+)"', 'name="Bad Name"', "use up to 40 lower-case letters"),
+        (r'connection="\w+"', 'connection=""', "connection is empty: fill it in"),
+        (r"publishes=\(.*?\)\,\),", "publishes=(),", "publishes is empty: declare a Table or a View"),
+    ],
+)
+def test_a_declaration_that_cannot_work_is_found(
+    project: Path, environment: dict[str, str], found: str, replacement: str, message: str
+) -> None:
+    run([sys.executable, "-m", "scripts.dataset", "add", "fx_rates"], project, environment)
+    path = "include/datasets/fx_rates/dataset.py"
+    text = (project / path).read_text()
+    changed = re.sub(found, replacement, text, count=1, flags=re.DOTALL)
+    assert changed != text
+    failed, output = lint("datasets", path, changed, project, environment)
+    assert failed, output
+    assert message in " ".join(output.split())
+    failed, output = lint("datasets", path, text, project, environment)
+    assert not failed, output
+
+
+@pytest.mark.linters
+def test_a_suite_without_a_table_and_a_table_without_a_suite_are_found(
+    project: Path, environment: dict[str, str]
+) -> None:
+    path = "great_expectations/expectations/nobody_uses_this.json"
+    failed, output = lint("datasets", path, '{"name": "nobody_uses_this", "expectations": []}\n', project, environment)
+    assert failed, output
+    assert f"{path} is the suite of nothing that is declared" in " ".join(output.split())
+    (project / path).unlink()
+
+    suite = suite_name(DATASETS[0].publishes[0])
+    (project / "great_expectations" / "expectations" / f"{suite}.json").unlink()
+    failed, output = lint("datasets", "include/one.py", "", project, environment)
+    assert failed, output
+    assert f"has no suite: write great_expectations/expectations/{suite}.json" in " ".join(output.split())
+
+
+@pytest.mark.linters
+def test_nothing_is_found_in_datasets_as_they_are_generated(project: Path, environment: dict[str, str]) -> None:
+    names = ("fx_rates", "b2", "a_name_as_long_as_the_name_of_a_dataset_")
+    for name in names:
+        run([sys.executable, "-m", "scripts.dataset", "add", name], project, environment)
+    run(["git", "add", "--intent-to-add", "--all"], project, environment)
+    files = run(["git", "diff", "--name-only"], project, environment).stdout.split()
+    assert len(files) > len(names)
+    for hook in ("ruff-check", "ruff-format", "sqlfluff", "codespell", "check-json", "end-of-file-fixer", "datasets"):
+        done = run([sys.executable, "-m", "prek", "run", hook, "--files", *files], project, environment)
+        assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.linters
 def test_a_conflict_is_found_while_merging(clone: Path, environment: dict[str, str]) -> None:
     (clone / ".git" / "MERGE_HEAD").touch()
     (clone / ".git" / "MERGE_MSG").write_text("Merge branch one")
-    failed, said = lint("check-merge-conflict", "notes.txt", "<" * 7 + " one\n", clone, environment)
-    assert failed, said
-    assert "Merge conflict string" in said
+    failed, output = lint("check-merge-conflict", "notes.txt", "<" * 7 + " one\n", clone, environment)
+    assert failed, output
+    assert "Merge conflict string" in output
     assert lint("check-merge-conflict", "notes.txt", "one\n", clone, environment)[0] == 0
 
 
@@ -286,7 +384,7 @@ def test_a_commit_is_refused_once_pre_commit_is_installed(
     environment["SKIP"] = ",".join(hook["id"] for hook in hooks if hook["id"] != "end-of-file-fixer")
     assert run([sys.executable, "-m", "pre_commit", "install"], clone, environment).returncode == 0
     (clone / "notes.txt").write_text("one")
-    for refused in (True, False):  # it was repaired
+    for refused in (True, False):  # the hook repaired it
         run(["git", "add", "notes.txt"], clone, environment)
         done = run(["git", "commit", "--message", "one"], clone, environment)
         assert bool(done.returncode) is refused, done.stdout
@@ -298,9 +396,9 @@ def test_a_commit_is_refused_once_pre_commit_is_installed(
 def test_unformatted_terraform_is_found(clone: Path, environment: dict[str, str]) -> None:
     bad, good = "locals {\n  one=1\n}\n", "locals {\n  one = 1\n}\n"
     path = "terraform/modules/one/main.tf"
-    failed, said = lint("terraform-fmt", path, bad, clone, environment)
-    assert failed, said
-    assert "+  one = 1" in said
+    failed, output = lint("terraform-fmt", path, bad, clone, environment)
+    assert failed, output
+    assert "+  one = 1" in output
     assert (clone / path).read_text() == bad
     assert lint("terraform-fmt", path, good, clone, environment)[0] == 0
 
@@ -308,11 +406,11 @@ def test_unformatted_terraform_is_found(clone: Path, environment: dict[str, str]
 @pytest.mark.linters
 @pytest.mark.parametrize(("ci", "status"), [("", 0), ("true", 1)])
 def test_without_terraform_only_ci_fails(ci: str, status: int, clone: Path, environment: dict[str, str]) -> None:
-    """And both say it: a check that is left out in silence is taken for done."""
+    """Both print it: a check that is skipped silently looks like one that passed."""
     (clone / "bin").mkdir()
     for name in ("git", "sh"):
         (clone / "bin" / name).symlink_to(str(shutil.which(name)))
     environment |= {"CI": ci, "PATH": str(clone / "bin")}
-    done, said = lint("terraform-fmt", "terraform/main.tf", "locals {\n  one=1\n}\n", clone, environment)
-    assert done == status, said
-    assert "terraform is not installed" in said
+    done, output = lint("terraform-fmt", "terraform/main.tf", "locals {\n  one=1\n}\n", clone, environment)
+    assert done == status, output
+    assert "terraform is not installed" in output

@@ -71,14 +71,20 @@ def recovered(context: "Context") -> None:
 
 @contextmanager
 def _warehouse(batch: dict[str, Any]) -> "Iterator[psycopg.Connection[Any]]":
-    """Connect as the dataset of the run's batch, else as any dataset: all of them reach the one warehouse."""
-    declared = {dataset.name: dataset.connection for dataset in datasets.DATASETS}
-    conn_id = declared.get(batch.get("dataset", ""), next(iter(declared.values()), None))
-    if conn_id is None:
-        raise PermanentError("no dataset is declared in include/datasets, so there is no connection to the warehouse")
+    """Connect as the dataset of the run's batch, else as another: all of them reach the one warehouse."""
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
     os.environ.setdefault("PGCONNECT_TIMEOUT", "3")  # the driver's own is minutes
-    with connect(conn_id) as connection:
-        yield connection
+    own_first = sorted(datasets.DATASETS, key=lambda dataset: dataset.name != batch.get("dataset"))
+    for dataset in own_first:
+        try:
+            connected = connect(dataset.connection)
+        except AirflowNotFoundException:  # of a dataset that is not set up yet
+            continue
+        with connected as connection:
+            yield connection
+        return
+    raise PermanentError("no dataset in include/datasets has a connection to the warehouse")
 
 
 def _batch(ti: Any) -> dict[str, Any]:

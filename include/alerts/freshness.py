@@ -24,8 +24,21 @@ def last_due_day(dataset: Dataset, now: datetime) -> date | None:
 
 @as_task
 def check_freshness(ti: Any) -> dict[str, str]:
-    """Report every dataset whose last due day readers do not see; returns what was found, by dataset."""
-    return {dataset.name: check(dataset, datetime.now(UTC), ti.log_url) for dataset in datasets.DATASETS}
+    """Report every dataset whose last due day readers do not see; returns what was found, by dataset.
+
+    Checks all of them, and then raises the first error that a dataset's check raised.
+    """
+    found: dict[str, str] = {}
+    errors: list[Exception] = []
+    for dataset in datasets.DATASETS:
+        try:
+            found[dataset.name] = check(dataset, datetime.now(UTC), ti.log_url)
+        except Exception as error:  # a declaration or a connection of this dataset only
+            log.exception("%s could not be checked", dataset.name)
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return found
 
 
 def check(dataset: Dataset, now: datetime, link: str) -> str:

@@ -16,7 +16,7 @@ _READ, _KEPT = 10_000, 4_000  # characters of a text from elsewhere
 _URI_WITH_LOGIN = re.compile(r"[\w+.-]{1,40}://\S*@\S*")
 _SECRET = re.compile(r"(?i)\b((?:\w*password|passwd|\w*token|\w*secret|api_?key)\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&]+)")
 _IN_URLS = ":/?#[]@!$&()*+,;=%~"  # no character that would end a link early
-_WHAT = {"gate": "the gate closed", "task": "failed for good", "late": "late"}
+_WHAT = {"gate": "the gate closed", "task": "failed after its last try", "late": "late"}
 
 
 @dataclass(frozen=True)

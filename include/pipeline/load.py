@@ -7,6 +7,7 @@ import psycopg
 from psycopg import sql
 
 from include.dataset import Dataset, Table
+from include.errors import PermanentError
 from include.pipeline.batch import Batch, key_of
 from include.warehouse.columns import identifier
 from include.warehouse.connections import connect
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 def load(dataset: Dataset, batch: Batch, frame: "pandas.DataFrame", table: Table | None = None) -> int:
     """Stage a frame as the rows of a batch, where readers do not see them; returns their number.
 
-    `table` is the dataset's only one if omitted. The frame's columns are the table's. Raises PermanentError when the
-    batch was published.
+    `table` may be omitted if the dataset has one only. The frame's columns are the table's. Raises PermanentError when
+    the batch was published, and when it is not clear which table is meant.
     """
     key, _ = key_of(dataset, batch)
+    if not table and len(dataset.publishes) > 1:
+        raise PermanentError(f"{dataset.name} has several tables: say in its load task which one the rows are for.")
     staging_table = dataset.staging_name(table or dataset.publishes[0])
     with connect(dataset.connection) as connection:
         return load_batch(connection, staging_table, key, frame)

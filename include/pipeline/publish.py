@@ -41,7 +41,7 @@ def publish_batch(
     """Let readers see a staged batch, and register it; returns the number of rows that they see of it.
 
     Of a table, the batch replaces its day; views switch to the batch, all together. Runs in the caller's transaction,
-    which defines nothing: readers wait for nobody, and see the state before or after. The last `keep` published
+    which changes no schema: readers are not blocked, and see the state before or after. The last `keep` published
     batches (per day of a table, or of the views) stay in the staging table, for a rollback. Raises PermanentError
     when there is no such batch, and when views show a later day, unless `allow_older`.
     """
@@ -111,7 +111,7 @@ def _publish(
             rows += connection.execute(count, [batch_id]).fetchall()[0][0]
             register.register(connection, name, "object", day, batch_id, run, restores.get(name))
             register.remove_old_batches(connection, staging_table, name, keep, day)
-    if not rows:  # the caller rolls back: nothing is ever replaced by nothing
+    if not rows:  # in none of them: the batch is not staged, and the caller rolls back
         raise PermanentError(
             f"Batch {batch_id} of {day} is not in staging (the last {keep} published batches are kept): run the day "
             "again."
@@ -128,8 +128,15 @@ def _replace_day(connection: psycopg.Connection[Any], dataset: Dataset, table: T
         columns=sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
     )
     # Several statements with bound values in one text need client-side binding.
-    with psycopg.ClientCursor(connection) as cursor:
-        cursor.execute(statement, {"batch_id": batch_id, "day": day})
-        while cursor.nextset():
-            pass
-        return cursor.rowcount
+    try:
+        with psycopg.ClientCursor(connection) as cursor:
+            cursor.execute(statement, {"batch_id": batch_id, "day": day})
+            while cursor.nextset():
+                pass
+            return cursor.rowcount
+    except (psycopg.IntegrityError, psycopg.DataError) as error:
+        # Without its detail, which quotes a row of the data: this text goes into alerts.
+        raise PermanentError(
+            f"{dataset.published_name(table)} refused batch {batch_id}: {error.diag.message_primary}. Nothing is "
+            "published. Add an expectation to the suite, so that the gate finds such rows."
+        ) from None

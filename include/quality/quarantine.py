@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from include.dataset import Dataset, Table, View
+from include.errors import PermanentError
 from include.quality.outcome import Outcome, Validation
 from include.warehouse import queries
 from include.warehouse.columns import identifier, staging_columns
@@ -61,8 +62,13 @@ def load_repaired(connection: psycopg.Connection[Any], dataset: Dataset, batch_i
         ).fetchone():
             continue
         claim_batch(connection, table, batch_id)
-        replaced = connection.execute(_load_repaired(connection, dataset, each), values).rowcount
-        log.info("%s rows of %s were replaced by their repaired form", replaced, table)
+        [(repairs, replaced, used)] = connection.execute(_load_repaired(connection, dataset, each), values).fetchall()
+        if replaced > used:
+            raise PermanentError(
+                f"{table} has several rows with the key ({', '.join(each.key)}) of one repaired row, so it cannot be "
+                f"replaced: declare a key that identifies a row of {dataset.published_name(each)}."
+            )
+        log.info("%s of %s repaired rows of %s replaced what the source says", used, repairs, table)
 
 
 def _load_repaired(connection: psycopg.Connection[Any], dataset: Dataset, each: Table | View) -> sql.Composed:
@@ -78,7 +84,7 @@ def _load_repaired(connection: psycopg.Connection[Any], dataset: Dataset, each: 
             sql.SQL("{0} = repaired.{0}").format(sql.Identifier(column)) for column in columns
         ),
         same_row=sql.SQL(" and ").join(
-            sql.SQL("{} = repaired.{}").format(sql.Identifier("staged", column), name)
+            sql.SQL("{} is not distinct from repaired.{}").format(sql.Identifier("staged", column), name)
             for column, name in original.items()
         ),
     )

@@ -43,8 +43,8 @@ def check_staging(connection: psycopg.Connection[Any], dataset: Dataset) -> None
         found = staging_columns(connection, dataset, each)
         if found is None:
             raise PermanentError(
-                f"{dataset.staging_name(each)} does not exist yet: run the DAG warehouse_migrations (locally, make demo "
-                "and make up do)."
+                f"{dataset.staging_name(each)} does not exist yet: run the DAG warehouse_migrations (on one machine, "
+                "make demo and make up do)."
             )
         check_columns(dataset, each, wanted, found)
 
@@ -58,10 +58,10 @@ def query(dataset: Dataset, view: View) -> sql.SQL:
     try:
         text = path.read_text()
     except FileNotFoundError:
-        raise PermanentError(f"{_shown(dataset, view)} does not exist: write the query of the view there.") from None
+        raise PermanentError(f"{_query_file(dataset, view)} does not exist: write the view's query there.") from None
     if found := re.search("{[{%#]", text):
         raise PermanentError(
-            f"{_shown(dataset, view)}: {found[0]} means something to Airflow's templates: put a space after the {{."
+            f"{_query_file(dataset, view)}: {found[0]} means something to Airflow's templates: put a space after {{."
         )
     return sql.SQL(text)
 
@@ -78,15 +78,13 @@ def wanted_columns(connection: psycopg.Connection[Any], dataset: Dataset, each: 
     found = columns_of(connection, dataset.published_name(each))
     if found is None:
         raise PermanentError(
-            f"No table {dataset.published_name(each)}: create it in a migration in {dataset.folder.name}/migrations, or "
-            f"correct the name in {dataset.folder.name}/dataset.py; then run the DAG warehouse_migrations."
+            f"No table {dataset.published_name(each)}: create it in a migration in {dataset.folder.name}/migrations, "
+            f"or correct the name in {dataset.folder.name}/dataset.py; then run the DAG warehouse_migrations."
         )
     return found
 
 
-def staging_columns(
-    connection: psycopg.Connection[Any], dataset: Dataset, each: Table | View
-) -> list[Column] | None:
+def staging_columns(connection: psycopg.Connection[Any], dataset: Dataset, each: Table | View) -> list[Column] | None:
     """Return the columns of a staging table without batch_id and loaded_at; None when there is no such table."""
     found = columns_of(connection, dataset.staging_name(each))
     return None if found is None else found[_BATCH_COLUMNS:]
@@ -108,7 +106,7 @@ def query_errors(connection: psycopg.Connection[Any], dataset: Dataset, view: Vi
         with connection.transaction():
             yield
     except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
-        raise PermanentError(f"{_shown(dataset, view)}: {str(error).strip()}") from error
+        raise PermanentError(f"{_query_file(dataset, view)}: {str(error).strip()}") from error
 
 
 def check_columns(dataset: Dataset, each: Table | View, wanted: list[Column], found: list[Column]) -> None:
@@ -121,7 +119,7 @@ def check_columns(dataset: Dataset, each: Table | View, wanted: list[Column], fo
     steps, then = _migration(dataset, each, wanted, found)
     staging = dataset.staging_name(each)
     if isinstance(each, View):
-        source, undo = f"{_shown(dataset, each)} returns", "Restore the query, or write"
+        source, undo = f"{_query_file(dataset, each)} returns", "Restore the query, or write"
     else:
         source, undo = f"{dataset.published_name(each)} has", "Write"
     differ = f"{source} other columns than {staging} has"
@@ -146,7 +144,7 @@ def check_columns(dataset: Dataset, each: Table | View, wanted: list[Column], fo
     )
 
 
-def _shown(dataset: Dataset, view: View) -> str:
+def _query_file(dataset: Dataset, view: View) -> str:
     return f"include/datasets/{dataset.folder.name}/{view.name}.sql"
 
 

@@ -56,7 +56,7 @@ def run_sql(connection: psycopg.Connection[Any], path: Path) -> None:
 
 
 def check_numbers(folder: Path) -> None:
-    """Raise PermanentError unless the migrations in a folder are numbered 0001, 0002, ... each once, with its `.sql`."""
+    """Raise PermanentError unless the migrations in a folder are numbered 0001, 0002, ..., each with its `.sql`."""
     where = "/".join(folder.parts[-2:])
     files = sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
     for path in files:

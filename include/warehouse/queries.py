@@ -9,7 +9,7 @@ _INCLUDE = Path(__file__).resolve().parent.parent
 def read(name: str) -> LiteralString:
     """Return the text of the query `<package>/<query>`, the file `include/<package>/sql/<query>.sql`.
 
-    Values are bound when it runs, so no text of others is ever in it.
+    Values are bound when it runs, so it never contains text from elsewhere.
     """
     package, _, query = name.partition("/")
     return (_INCLUDE / package / "sql" / f"{query}.sql").read_text()

@@ -60,12 +60,28 @@ def _check_declared(
 ) -> None:
     types = {column.name: column.type for column in columns}
     where = f"include/datasets/{dataset.folder.name}/dataset.py: {each.name}"
+    for column in types:
+        if column in ("batch_id", "loaded_at") or "%" in column:
+            raise InvalidDeclaration(
+                f"{where} has the column {column!r}: rename it, since batch_id and loaded_at are columns of every "
+                "staging table, and % is not supported in a name."
+            )
     for column in each.key:
         if column not in types:
             raise InvalidDeclaration(
                 f"{where} has the key column {column!r}, which does not exist: choose of {', '.join(types)}."
             )
     if isinstance(each, Table):
+        generated = connection.execute(
+            "select attname::text from pg_attribute "
+            "where attrelid = %s::regclass and (attidentity <> '' or attgenerated <> '') and not attisdropped",
+            [identifier(dataset.published_name(each)).as_string(connection)],
+        ).fetchone()
+        if generated:
+            raise InvalidDeclaration(
+                f"{where} has the generated column {generated[0]}: a batch has a value for every column, so compute it "
+                "in transform, or in a view on top."
+            )
         if types[each.day] != "date":
             raise InvalidDeclaration(
                 f"{where} has the day column {each.day}, which is a {types[each.day]}: it must be a date."
@@ -92,8 +108,16 @@ def _create_staging_table(connection: psycopg.Connection[Any], dataset: Dataset,
         with query_errors(connection, dataset, each), psycopg.ClientCursor(connection) as cursor:
             cursor.execute(statement.format(table=table, query=query(dataset, each)), {"as_of": ANY_DAY})
         return
-    source = sql.SQL("select * from {}").format(identifier(dataset.published_name(each)))
-    connection.execute(statement.format(table=table, query=source))
+    published = identifier(dataset.published_name(each))
+    connection.execute(statement.format(table=table, query=sql.SQL("select * from {}").format(published)))
+    # A column that a load leaves out gets the default that it has in the published table.
+    for column, default in connection.execute(
+        "select attname::text, pg_get_expr(adbin, adrelid) from pg_attrdef "
+        "inner join pg_attribute on attrelid = adrelid and attnum = adnum where adrelid = %s::regclass",
+        [published.as_string(connection)],
+    ).fetchall():
+        set_default = sql.SQL("alter table {} alter column {} set default {}")
+        connection.execute(set_default.format(table, sql.Identifier(column), sql.SQL(default)))
     # Batches of a day that are no longer kept are found, and removed, when the day is published.
     connection.execute(sql.SQL("create index on {} ({})").format(table, sql.Identifier(each.day)))
 

@@ -19,6 +19,6 @@ MARKET_PARAMS = {
         minItems=1,
         uniqueItems=True,
         title="Tickers",
-        description="One a line, as the market API spells them (case-sensitive).",
+        description="One per line, as the market API spells them (case-sensitive).",
     ),
 }

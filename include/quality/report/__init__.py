@@ -28,16 +28,19 @@ def publish(
     """Write the page of a run, and the two that list it; returns the address of the run's page.
 
     `root` is a folder or an object-storage URL. The results of the run are committed already; the transaction that
-    this begins has ended when it returns. An unreachable root does not change a verdict: it is a warning in the
-    log, and None.
+    this begins has ended when it returns. A report that cannot be made or written does not change a verdict: it is a
+    warning in the log, and None.
     """
     from include.quality.report.pages import pages
 
     register.lock(connection, "quality report")  # whoever writes the shared pages last has read what all others stored
     try:
         return storage.write(root, pages(connection, checkpoint, validation_ids, now or datetime.now(UTC)))
+    except Exception:  # another dataset's declaration, which the home page reads, may be what failed
+        log.warning("The report of %s could not be made; the verdict stands.", checkpoint, exc_info=True)
+        return None
     finally:
-        connection.commit()
+        connection.rollback()  # it only read
 
 
 def refresh(connection: psycopg.Connection[Any], checkpoint: str, root: str) -> None:

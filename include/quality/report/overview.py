@@ -62,7 +62,7 @@ class Overview:
     """The day that readers see (of several objects: the day of the oldest one), and since when."""
 
     @property
-    def on_its_way(self) -> bool:
+    def not_published_yet(self) -> bool:
         """Whether the latest run's batch may be published, but is not yet: the report is written before that."""
         if not self.latest or self.latest.verdict == "failed" or not self.subject.objects:
             return False

@@ -21,8 +21,15 @@ loaded AS (
     FROM repaired
     WHERE staged.batch_id = %(batch_id)s AND {same_row}
     RETURNING repaired.quarantined_row
+),
+
+noted AS (
+    UPDATE quality.quarantine
+    SET returned_in = %(batch_id)s
+    WHERE id IN (SELECT loaded.quarantined_row FROM loaded)
 )
 
-UPDATE quality.quarantine
-SET returned_in = %(batch_id)s
-WHERE id IN (SELECT loaded.quarantined_row FROM loaded)
+SELECT
+    (SELECT count(*) FROM repaired) AS repairs,
+    (SELECT count(*) FROM loaded) AS replaced,
+    (SELECT count(DISTINCT quarantined_row) FROM loaded) AS used

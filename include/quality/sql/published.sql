@@ -1,7 +1,7 @@
 -- What readers see of each object: its last day, and when that was published.
 SELECT
-    shown.day,
-    shown.published_at
+    latest.day,
+    latest.published_at
 FROM unnest(%(objects)s::text[]) AS wanted (object)
 INNER JOIN LATERAL (
     SELECT
@@ -11,5 +11,5 @@ INNER JOIN LATERAL (
     WHERE publication.object = wanted.object AND publication.is_current
     ORDER BY publication.day DESC
     LIMIT 1
-) AS shown ON true
-ORDER BY shown.day, shown.published_at
+) AS latest ON true
+ORDER BY latest.day, latest.published_at
