@@ -10,7 +10,7 @@ from local.login import Login, ensure_database, ensure_role
 from local.state import LocalError, State
 
 
-def test_a_role_and_its_database_are_made_once(postgres: Login) -> None:
+def test_a_role_and_its_database_are_created_once(postgres: Login) -> None:
     owner = postgres.as_role("somebody", "its: password", "somebodys")
     for _ in range(2):
         ensure_role(postgres, owner)
@@ -46,12 +46,12 @@ def test_a_server_of_the_users_own_is_used_as_it_is(postgres: Login, own_state: 
     assert not own_state.folder.exists()
 
 
-def test_a_warehouse_that_somebody_else_made_is_left_alone(postgres: Login, own_state: State) -> None:
+def test_a_warehouse_that_somebody_else_created_is_not_used(postgres: Login, own_state: State) -> None:
     with postgres.connect(autocommit=True) as connection:
         connection.execute("create database warehouse")
     try:
         with (
-            pytest.raises(LocalError, match="somebody else made the database warehouse"),
+            pytest.raises(LocalError, match="somebody else created the database warehouse"),
             server(own_state, url(postgres, postgres.password)),
         ):
             pass
@@ -64,7 +64,7 @@ def drop_warehouse(postgres: Login) -> None:
         connection.execute("drop database warehouse")
 
 
-def test_an_option_in_the_url_is_not_dropped_in_silence(postgres: Login, own_state: State) -> None:
+def test_an_option_in_the_url_is_not_ignored_silently(postgres: Login, own_state: State) -> None:
     with (
         pytest.raises(LocalError, match="the options sslmode are not supported"),
         server(own_state, url(postgres, postgres.password) + "?sslmode=verify-full"),
@@ -72,7 +72,7 @@ def test_an_option_in_the_url_is_not_dropped_in_silence(postgres: Login, own_sta
         pass
 
 
-def test_a_server_of_the_users_own_must_let_us_make_roles(owner_of_a_server: Login, own_state: State) -> None:
+def test_a_server_of_the_users_own_must_allow_creating_roles(owner_of_a_server: Login, own_state: State) -> None:
     with (
         pytest.raises(LocalError, match="ALTER ROLE limited CREATEROLE CREATEDB"),
         server(own_state, url(owner_of_a_server, "p%40ss%2Fw%3Ard")),
@@ -80,17 +80,17 @@ def test_a_server_of_the_users_own_must_let_us_make_roles(owner_of_a_server: Log
         pass
 
 
-def test_a_url_that_does_not_work_is_told_without_its_password(postgres: Login, own_state: State) -> None:
+def test_a_url_that_does_not_work_is_reported_without_its_password(postgres: Login, own_state: State) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         closed = replace(postgres, port=nobody.getsockname()[1])
-        for given in (
+        for bad_url in (
             "postgresql//admin:hidden@host/db",
             "postgresql://admin:hidden@host:port/db",
             "host=127.0.0.1 password=hidden",
             url(postgres, "hidden"),
             url(closed, "hidden"),
         ):
-            with pytest.raises(LocalError, match="AIRLOCK_DATABASE_URL") as refused, server(own_state, given):
+            with pytest.raises(LocalError, match="AIRLOCK_DATABASE_URL") as error, server(own_state, bad_url):
                 pass
-            assert "hidden" not in str(refused.value)
+            assert "hidden" not in str(error.value)

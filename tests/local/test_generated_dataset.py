@@ -9,7 +9,7 @@ import pytest
 
 from include.datasets import DATASETS
 from local.state import ROOT, State
-from tests.local.conftest import command
+from tests.local.running import command
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

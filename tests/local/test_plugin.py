@@ -1,4 +1,4 @@
-"""The quality report behind a real API server's login: no switch that makes everybody an admin."""
+"""The quality report behind the login of a real API server, on which not everybody is an admin."""
 
 import json
 import sys
@@ -23,14 +23,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 BAIT = "what nobody may read"
 INDEX, PAGE = "<h1>Data quality</h1>", "<h1>2023-08-01</h1>"
-PASSWORD = "of the tests only"
+PASSWORD = "for tests only"
 BELOW = "/airflow"  # a deployment's address may have a path
 DAG = """
 import os
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import dag, task
 
-PAGE = f"{os.environ['AIRLOCK_REPORT_ROOT']}/market/2023-08-01.html"
+PAGE = f"{os.environ['AIRLOCK_REPORT_ROOT']}/readings/2023-08-01.html"
 
 
 @dag(schedule=None)
@@ -52,12 +52,12 @@ gates()
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[State]:
-    """Give a state with a report, and beside it what the report's root does not hold."""
+    """Yield a state with a report, and with a file outside the report's folder."""
     with TemporaryDirectory(prefix="airlock plugin ") as folder:
         state = State(Path(folder))
-        (state.reports / "market").mkdir()
+        (state.reports / "readings").mkdir()
         (state.reports / "index.html").write_text(INDEX)
-        (state.reports / "market" / "2023-08-01.html").write_text(PAGE)
+        (state.reports / "readings" / "2023-08-01.html").write_text(PAGE)
         (state.folder / "bait.html").write_text(BAIT)
         (state.reports / "link.html").symlink_to(state.folder / "bait.html")
         yield state
@@ -65,12 +65,12 @@ def own() -> Iterator[State]:
 
 @pytest.fixture(scope="module")
 def env(own: State, postgres: Login) -> dict[str, str]:
-    """Give the environment of an Airflow that asks who is there; `nobody` has a login and no role."""
+    """Return the environment of an Airflow with logins: `viewer` has that role, `nobody` has none."""
     metadata = postgres.as_role(METADATA, own.secrets[METADATA], METADATA)
     ensure_role(postgres, metadata)
     ensure_database(postgres, METADATA, owner=METADATA)
     port = free_port()
-    env = environment(own, metadata, postgres, market_api="", api_key="", schedule=False, port=port)
+    env = environment(own, metadata, postgres, sources={}, schedule=False, port=port)
     passwords = own.folder / "passwords.json"
     write_private(passwords, json.dumps({"viewer": PASSWORD, "nobody": PASSWORD}))
     dags = own.folder / "dags"
@@ -89,7 +89,7 @@ def env(own: State, postgres: Login) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def port(own: State, env: dict[str, str]) -> Iterator[int]:
-    """Run the API server, alone."""
+    """Run the API server, without the other processes of Airflow; returns its port."""
     port = int(env["AIRFLOW__API__PORT"])
     log = own.logs / "api-server.log"
     with running([sys.executable, "-m", "airflow", "api-server"], env, log) as server:
@@ -102,21 +102,21 @@ def port(own: State, env: dict[str, str]) -> Iterator[int]:
 
 
 def raw(port: int, path: str, **headers: str) -> tuple[int, str]:
-    """Ask for a path below Airflow's exactly as it is written: other clients tidy it."""
+    """Request a path below Airflow's exactly as it is written, and return status and body: other clients change it."""
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", f"{BELOW}{path}", headers=headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode(errors="replace")
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
     finally:
         connection.close()
 
 
 def login(port: int, user: str) -> str:
     url = f"http://127.0.0.1:{port}{BELOW}/auth/token"
-    answer = requests.post(url, json={"username": user, "password": PASSWORD}, timeout=30)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["access_token"])
+    response = requests.post(url, json={"username": user, "password": PASSWORD}, timeout=30)
+    assert response.status_code == 201, response.text
+    return str(response.json()["access_token"])
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def paths(own: State) -> list[str]:
     outside = f"{own.folder}".replace(" ", "%20")
     written = [
         "../bait.html",
-        "market/../../bait.html",
+        "readings/../../bait.html",
         "%2e%2e/bait.html",
         "%2e%2e%2fbait.html",
         "..%2Fbait.html",
@@ -145,23 +145,23 @@ def paths(own: State) -> list[str]:
         "../secrets.json%00.html",
         "link.html",
         "nothing.html",
-        "market",
+        "readings",
     ]
     return [f"/data-quality/{path}" for path in written]
 
 
-def test_nobody_sees_a_page_without_a_login(own: State, port: int) -> None:
-    pages = ["/data-quality/", "/data-quality/index.html", "/data-quality/market/2023-08-01.html"]
+def test_without_a_login_no_page_is_served(own: State, port: int) -> None:
+    pages = ["/data-quality/", "/data-quality/index.html", "/data-quality/readings/2023-08-01.html"]
     for path in [*pages, *paths(own), "/data-quality/openapi.json", "/data-quality/docs"]:
         assert raw(port, path) == (401, '{"detail":"Not authenticated"}'), path
     for headers in ({"Authorization": "Bearer nonsense"}, {"Cookie": "_token=nonsense"}):
         assert raw(port, "/data-quality/", **headers)[0] in (401, 403)
 
 
-def test_a_login_without_a_role_sees_no_page(port: int) -> None:
+def test_a_user_without_a_role_sees_no_page(port: int) -> None:
     token = login(port, "nobody")
     for headers in ({"Authorization": f"Bearer {token}"}, {"Cookie": f"_token={token}"}):
-        for path in ("/data-quality/", "/data-quality/?dag_id=gates", "/data-quality/market/2023-08-01.html"):
+        for path in ("/data-quality/", "/data-quality/?dag_id=gates", "/data-quality/readings/2023-08-01.html"):
             assert raw(port, path, **headers)[0] == 403
 
 
@@ -169,7 +169,7 @@ def test_a_viewer_sees_the_pages_by_token_and_by_cookie(port: int) -> None:
     token = login(port, "viewer")
     for headers in ({"Authorization": f"Bearer {token}"}, {"Cookie": f"_token={token}"}):
         assert raw(port, "/data-quality/", **headers) == (200, INDEX)
-        assert raw(port, "/data-quality/market/2023-08-01.html", **headers) == (200, PAGE)
+        assert raw(port, "/data-quality/readings/2023-08-01.html", **headers) == (200, PAGE)
 
 
 def test_a_viewer_gets_nothing_from_outside_the_root(own: State, port: int, viewer: dict[str, str]) -> None:
@@ -199,18 +199,18 @@ def test_a_task_with_a_report_links_to_it_and_no_other_does(
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
-    def asked(path: str) -> Any:
+    def get(path: str) -> Any:
         status, text = raw(port, f"/api/v2/dags/gates/dagRuns{path}", **viewer)
         assert status == 200, text
         return json.loads(text)
 
-    [ran] = asked("")["dag_runs"]
-    assert ran["state"] == "success"
-    run_id = quote(ran["dag_run_id"])
+    [dag_run] = get("")["dag_runs"]
+    assert dag_run["state"] == "success"
+    run_id = quote(dag_run["dag_run_id"])
     links = {
-        task: asked(f"/{run_id}/taskInstances/{task}/links")["extra_links"]
+        task: get(f"/{run_id}/taskInstances/{task}/links")["extra_links"]
         for task in ("traditional", "taskflow", "other")
     }
-    page = {"Quality report": f"{BELOW}/data-quality/market/2023-08-01.html"}
+    page = {"Quality report": f"{BELOW}/data-quality/readings/2023-08-01.html"}
     assert links == {"traditional": page, "taskflow": page, "other": {"Quality report": None}}
     assert raw(port, links["taskflow"]["Quality report"].removeprefix(BELOW), **viewer) == (200, PAGE)

@@ -12,7 +12,7 @@ import pytest
 from local.login import Login
 from local.postgres import embedded
 from local.state import LocalError, State
-from tests.local.conftest import processes_of, words
+from tests.local.running import processes_of, words
 
 
 def postmaster(state: State) -> psutil.Process:
@@ -40,7 +40,7 @@ def test_data_outlives_the_server(own_state: State) -> None:
         assert kept(login) == [("a row",)]
 
 
-def test_a_server_killed_with_minus_9_recovers(own_state: State) -> None:
+def test_a_server_that_was_killed_recovers(own_state: State) -> None:
     with embedded(own_state) as login:
         fill(login)
         postmaster(own_state).kill()
@@ -69,7 +69,7 @@ def test_a_killed_first_start_does_no_harm(own_state: State) -> None:
         fill(login)
 
 
-def test_a_lost_password_is_said(own_state: State) -> None:
+def test_a_lost_password_is_reported(own_state: State) -> None:
     with embedded(own_state):
         pass
     (own_state.folder / "secrets.json").unlink()
@@ -89,7 +89,7 @@ def test_only_loopback_with_the_password_gets_in(own_state: State) -> None:
         assert methods == [("scram-sha-256",)]
 
 
-def test_a_server_that_cannot_start_says_why(own_state: State) -> None:
+def test_a_server_that_cannot_start_reports_why(own_state: State) -> None:
     with embedded(own_state):
         pass
     (own_state.folder / "postgres" / "data" / "postgresql.conf").write_text("nonsense = 1\n")
@@ -98,8 +98,8 @@ def test_a_server_that_cannot_start_says_why(own_state: State) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's Postgres runs as another user")
-def test_roots_closed_home_is_left_for_a_place_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with TemporaryDirectory() as closed:  # made for its owner only
+def test_roots_home_is_not_used_and_the_place_that_is_used_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with TemporaryDirectory() as closed:  # only its owner may enter it
         state = State(Path(closed))
         with embedded(state) as login:
             fill(login)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
-from local.processes import MARK, free_port, listens, running, stop_marked, wait_until
-from local.state import LocalError
+from local.processes import MARK, free_port, listens, running, serving, stop_marked, wait_until
+from local.state import LocalError, State
+from tests.local.running import processes_of
 
 SLEEPING = "import time; print('up', flush=True); time.sleep(600)"
 FORKING = (
@@ -40,7 +42,7 @@ def test_a_process_is_stopped_at_the_end_and_has_written_its_log(tmp_path: Path)
     assert process.returncode is not None
 
 
-def test_a_process_that_ends_too_early_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+def test_a_process_that_ends_too_early_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
         running(python("import sys; print('because'); sys.exit(3)"), marked(tmp_path), log) as process,
@@ -49,7 +51,7 @@ def test_a_process_that_ends_too_early_is_told_with_the_end_of_its_log(tmp_path:
         wait_until(lambda: False, "The thing", {log: process}, seconds=20)
 
 
-def test_waiting_ends(tmp_path: Path) -> None:
+def test_waiting_ends_after_the_time_limit(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
         running(python(SLEEPING), marked(tmp_path), log) as process,
@@ -58,7 +60,7 @@ def test_waiting_ends(tmp_path: Path) -> None:
         wait_until(lambda: False, "The thing", {log: process}, seconds=0.3)
 
 
-def test_orphans_are_found_by_their_mark_wherever_they_went(tmp_path: Path) -> None:
+def test_orphans_are_found_by_their_mark(tmp_path: Path) -> None:
     mark = str(tmp_path)
     with subprocess.Popen(python(FORKING), env={**os.environ, MARK: mark}, stdout=subprocess.PIPE) as parent:
         assert parent.stdout
@@ -75,7 +77,7 @@ def test_orphans_are_found_by_their_mark_wherever_they_went(tmp_path: Path) -> N
         other.communicate()
 
 
-def test_a_taken_port_is_not_given() -> None:
+def test_a_port_that_is_taken_is_not_chosen() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -106,3 +108,21 @@ def test_a_port_is_ours_only_if_our_process_listens() -> None:
         assert not listens(ours, other.getsockname()[1])
         ours.kill()
         ours.communicate()
+
+
+def test_a_stand_in_is_ready_when_it_answers_and_stopped_at_the_end(own_state: State) -> None:
+    with serving(own_state, "answering", ["tests.local.answering"], health="/health") as (url, processes):
+        assert requests.get(f"{url}/anything", timeout=5).text == "/anything"
+        [(log, process)] = processes.items()
+        assert log == own_state.logs / "answering.log"
+        assert processes_of(own_state) != []
+    assert process.returncode is not None
+    assert processes_of(own_state) == []
+
+
+def test_a_stand_in_that_does_not_start_is_reported_with_the_end_of_its_log(own_state: State) -> None:
+    with (
+        pytest.raises(LocalError, match=r"(?s)The nothing stopped with status 1.*No module named local\.nothing"),
+        serving(own_state, "nothing", ["local.nothing"], health="/health"),
+    ):
+        pass

@@ -30,23 +30,23 @@ def holding(state: State) -> subprocess.Popen[str]:
     return process
 
 
-def test_secrets_are_made_once_and_only_their_owner_can_read_them(own_state: State) -> None:
-    made = own_state.secrets
-    assert State(own_state.folder).secrets == made
-    assert len(set(made.values())) == len(made)
-    assert min(map(len, made.values())) >= 43
+def test_secrets_are_generated_once_and_only_their_owner_can_read_them(own_state: State) -> None:
+    generated = own_state.secrets
+    assert State(own_state.folder).secrets == generated
+    assert len(set(generated.values())) == len(generated)
+    assert min(map(len, generated.values())) >= 43
     assert stat.S_IMODE((own_state.folder / "secrets.json").stat().st_mode) == 0o600
 
 
 def test_a_secret_that_a_newer_version_needs_is_added(own_state: State) -> None:
-    made = own_state.secrets
-    write_private(own_state.folder / "secrets.json", json.dumps({"postgres": made["postgres"]}))
+    generated = own_state.secrets
+    write_private(own_state.folder / "secrets.json", json.dumps({"postgres": generated["postgres"]}))
     added = State(own_state.folder).secrets
-    assert added["postgres"] == made["postgres"]
-    assert added.keys() == made.keys()
+    assert added["postgres"] == generated["postgres"]
+    assert added.keys() == generated.keys()
 
 
-def test_a_second_platform_is_refused_and_told_who_runs(own_state: State) -> None:
+def test_a_second_platform_is_refused_with_the_process_that_runs(own_state: State) -> None:
     with holding(own_state) as holder:
         assert own_state.holder() == holder.pid
         with pytest.raises(LocalError, match=rf"already running \(process {holder.pid}\)"), own_state.running():
@@ -57,7 +57,7 @@ def test_a_second_platform_is_refused_and_told_who_runs(own_state: State) -> Non
         pass
 
 
-def test_a_killed_holder_holds_no_longer(own_state: State) -> None:
+def test_a_killed_holder_releases_the_lock(own_state: State) -> None:
     with holding(own_state) as holder:
         holder.kill()
     with own_state.running():

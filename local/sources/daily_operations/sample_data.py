@@ -1,6 +1,6 @@
 """Sample data for the source tables of daily operations: a small lakeside resort, January to September 2023.
 
-Invented, and the same on every machine: all chance comes from one seed.
+It is invented, and the same on every machine: all random numbers come from one seed.
 """
 
 import math
@@ -26,7 +26,7 @@ _ENTRANCES = {"Main Gate": 420, "Lakeside Pier": 260, "Hilltop Lift": 180, "East
 _TICKETS = {"adult": (48, 54), "child": (29, 33), "evening": (22, 25)}  # USD before and from June
 _TICKET_SHARES = {"adult": 0.55, "child": 0.3, "evening": 0.15}
 _LOCATIONS = {"Lodge Restaurant": 1.0, "Pier Café": 0.7, "Summit Hut": 0.45, "Beach Kiosk": 0.3, "Gift Shop": 0.35}
-# The day's pieces at a location of size 1, and USD a piece.
+# The pieces sold per day at a location of size 1, and USD per piece.
 _ITEMS = {
     "Apple Strudel": (32, "5.50"),
     "Bottled Water": (60, "2.50"),
@@ -94,7 +94,7 @@ def _around(chance: Random, expected: float) -> int:
 
 
 def _guest_attendance() -> Iterator[Row]:
-    """(admission_date, entrance_name, ticket_price, quantity_sold); on quiet days the lesser entrances stay shut."""
+    """(admission_date, entrance_name, ticket_price, quantity_sold); on quiet days the small entrances are closed."""
     chance = _chance()
     for day in _days():
         busy = _busy(day)
@@ -115,14 +115,14 @@ def _item_sales() -> Iterator[Row]:
                     continue
                 season = 1.5 if item in (_SUMMER if 5 <= day.month <= 9 else _WINTER) else 1.0
                 sold = _around(chance, pieces * size * season * _busy(day))
-                if size < 0.4 and sold > 10:  # small stands count by the box of five: there, items often tie
+                if size < 0.4 and sold > 10:  # small stands count boxes of five, so that items often tie
                     sold -= sold % 5
                 if sold:
                     yield day, location, item, sold, price
 
 
 def _inventory() -> Iterator[Row]:
-    """(inventory_date, item_name, quantity_on_hand, order_more): little stock is ordered, and comes ten days later."""
+    """(inventory_date, item_name, quantity_on_hand, order_more): an order arrives ten days after the stock is low."""
     sold: dict[tuple[object, object], int] = {}
     for day, _, item, quantity, _ in _item_sales():
         sold[day, item] = sold.get((day, item), 0) + int(str(quantity))

@@ -1,13 +1,13 @@
 """The market API replay: a stand-in for the Polygon (now Massive) market API, on loopback.
 
-It answers the two calls that the market pipeline makes from a CSV file of real prices, with the status
-codes and bodies of the real service, so that the pipeline runs without an account and without a network.
+It answers the two calls of the market pipeline from a CSV file of real prices, with the status codes and bodies of the
+real service, so that the pipeline runs without an account and without a network.
 
     python -m local.sources.market.api --port 8085
 
-The only key it takes is "airlock-replay", sent as `Authorization: Bearer airlock-replay`. The key guards
-nothing: it is public, and it is here so that a client that sends none or a wrong one fails as it would
-against the real service. GET /healthz needs no key and is not counted by the limit.
+The only key that it accepts is "airlock-replay", sent as `Authorization: Bearer airlock-replay`. The key is public and
+protects nothing: it is there so that a client that sends none or a wrong one fails as with the real service.
+GET /healthz needs no key and does not count towards the limit.
 """
 
 import argparse
@@ -44,10 +44,10 @@ def session_closes() -> dict[str, int]:
 
 
 def read_bars(data: Path, sessions: dict[str, int]) -> Bars:
-    """Read the CSV file, or raise ValueError with the line and field of the first row that is malformed.
+    """Read the CSV file. Raises ValueError with the line and field of the first row that is malformed.
 
-    Only the form is checked. A negative price or a high below the low is served as it stands: a market API
-    can send those, and it is the pipeline's gate that has to stop them.
+    Only the form is checked. A negative price or a high below the low is served unchanged: a market API can send those,
+    and it is the pipeline's gate that has to stop them.
     """
     bars: Bars = {}
     with data.open(newline="", encoding="utf-8") as file:
@@ -62,7 +62,7 @@ def read_bars(data: Path, sessions: dict[str, int]) -> Bars:
             if day not in sessions:
                 raise ValueError(f"{where}, market_date: {day!r} is not a session (YYYY-MM-DD) of XNYS")
             if not ticker or ticker in bars.setdefault(day, {}):
-                raise ValueError(f"{where}, ticker: {ticker!r} is empty or is there twice on {day}")
+                raise ValueError(f"{where}, ticker: {ticker!r} is empty, or is there twice on {day}")
             bar = bars[day][ticker] = {}
             for name, text in zip(FIGURES, figures, strict=True):
                 try:
@@ -75,12 +75,12 @@ def read_bars(data: Path, sessions: dict[str, int]) -> Bars:
 
 
 def refusal(code: int, status: str, **text: str) -> HTTPException:
-    """Return the error to raise for an answer in the form of the real service."""
+    """Return the error to raise for a refusal in the form of the real service."""
     return HTTPException(code, {"status": status, "request_id": uuid4().hex, **text})
 
 
 def check_day(day: str) -> None:
-    """Refuse a date that the real service refuses, with the 403 that it gives (not 400)."""
+    """Refuse a date that the real service refuses, with the same 403 (not 400)."""
     try:
         well_formed = date.fromisoformat(day).isoformat() == day  # Python also reads 20230801 and 2023-W31-2
     except ValueError:
@@ -92,18 +92,18 @@ def check_day(day: str) -> None:
 
 
 def create_app(data: Path, requests_per_minute: int | None = None) -> FastAPI:
-    """Return the replay of one CSV file; with no requests_per_minute, or 0, it has no limit."""
+    """Return the replay of one CSV file; without requests_per_minute, or with 0, it has no limit."""
     sessions = session_closes()
     bars = read_bars(data, sessions)
     limit = RateLimitItemPerMinute(requests_per_minute) if requests_per_minute else None
     limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    # Without openapi_url there are no docs pages either: the real service's documentation is the reference.
+    # Without openapi_url there are no documentation pages: the documentation of the real service is the reference.
     app = FastAPI(openapi_url=None, redirect_slashes=False)
 
     @app.exception_handler(FrameworkHTTPException)
     async def send_refusal(request: Request, error: FrameworkHTTPException) -> JSONResponse:
-        if not isinstance(error, HTTPException):  # not one of ours: an unknown path or a wrong method
+        if not isinstance(error, HTTPException):  # raised by the framework: an unknown path or a wrong method
             error = refusal(error.status_code, HTTPStatus(error.status_code).name, message=error.detail)
         return JSONResponse(error.detail, error.status_code)
 
@@ -112,7 +112,7 @@ def create_app(data: Path, requests_per_minute: int | None = None) -> FastAPI:
             raise refusal(401, "ERROR", error="Unknown API Key")
         if limit and not limiter.hit(limit, REPLAY_KEY):
             text = f"You've exceeded the maximum requests per minute ({limit.amount}): wait, then ask again."
-            raise refusal(429, "ERROR", error=text)  # no Retry-After: the real service does not promise one
+            raise refusal(429, "ERROR", error=text)  # without Retry-After, as the real service may do
 
     @app.get("/healthz")
     async def healthz() -> Body:
@@ -125,29 +125,29 @@ def create_app(data: Path, requests_per_minute: int | None = None) -> FastAPI:
             raise refusal(404, "NOT_FOUND", message="Data not found.")
         return {"status": "OK", "from": day, "symbol": ticker, **bars[day][ticker]}
 
-    # `adjusted` is text, as a bool would answer 422 to a bad one, before the key is looked at.
+    # `adjusted` is text: with a bool, FastAPI would answer 422 to a bad value before it checks the key.
     @app.get("/v2/aggs/grouped/locale/us/market/stocks/{day}", dependencies=[Depends(admit)])
     async def grouped(day: str, adjusted: str = "true") -> Body:
         check_day(day)
-        if day not in bars and (day in sessions or day < min(sessions)):  # it traded, but not in this file
+        if day not in bars and (day in sessions or day < min(sessions)):  # a session that is not in this file
             raise refusal(404, "NOT_FOUND", message="Data not found.")
-        rows = [  # the real service names a figure by its first letter
+        rows = [  # the real service abbreviates the names of figures to their first letters
             {"T": ticker, **{name[0]: value for name, value in bar.items()}, "t": sessions[day]}
             for ticker, bar in bars.get(day, {}).items()
         ]
         counts = {"queryCount": len(rows), "resultsCount": len(rows), "adjusted": adjusted != "false"}
-        results = {"results": rows} if rows else {}  # a closed day has none, not an empty list
+        results = {"results": rows} if rows else {}  # a closed day has no such key, not an empty list
         return {"status": "OK", "request_id": uuid4().hex, **counts, **results}
 
     return app
 
 
 def main() -> None:
-    """Serve the replay on 127.0.0.1 until a signal ends it; exit with status 2 on a file it cannot read."""
+    """Serve the replay on 127.0.0.1 until a signal ends it; exit with status 2 for a file that cannot be read."""
     parser = argparse.ArgumentParser(
         prog="python -m local.sources.market.api",
         description="Replay the market API from a CSV file, on 127.0.0.1.",
-        epilog=f'The only API key it takes is "{REPLAY_KEY}"; the key is public and guards nothing.',
+        epilog=f'The only API key that it accepts is "{REPLAY_KEY}", which is public and protects nothing.',
     )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--data", type=Path, default=DATA, help="another CSV file than the bundled one")
