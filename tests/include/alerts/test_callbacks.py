@@ -129,7 +129,7 @@ def test_a_task_that_fails_in_every_run_of_a_day_is_one_message(
     for _ in range(3):
         failed(context("extract", RuntimeError("no"), batch={"dataset": READINGS.name, "day": "2023-07-31"}))
 
-    assert slack.headlines == [f"🔴 {DAG}.extract of 2023-07-31: failed for good"]
+    assert slack.headlines == [f"🔴 {DAG}.extract of 2023-07-31: failed after its last try"]
     assert "observed: at try 4, RuntimeError: no" in slack.taken[0]["blocks"][1]["text"]["text"]
     assert recorded() == [(f"{DAG}.extract", "task", "2023-07-31", False)]
 
@@ -175,6 +175,17 @@ def test_the_warehouse_is_reached_as_the_dataset_of_the_batch_or_else_as_the_fir
     assert recorded() == [(f"{DAG}.extract", "task", "2023-08-01", True)]
 
 
+def test_a_dataset_whose_connection_is_not_set_up_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch, recorded: Callable[[], Incidents]
+) -> None:
+    monkeypatch.delenv(f"AIRFLOW_CONN_{READINGS.connection.upper()}")
+
+    failed(context("extract", RuntimeError("no"), batch={"dataset": READINGS.name, "day": "2023-08-01"}))
+    recovered(context("publish", batch={"dataset": READINGS.name, "day": "2023-08-01"}))
+
+    assert recorded() == [(f"{DAG}.extract", "task", "2023-08-01", True)]
+
+
 @pytest.mark.parametrize(
     "batch",
     [
@@ -193,7 +204,7 @@ def test_a_batch_of_unknown_shape_stops_no_message(
     failed(context("extract", RuntimeError("no"), batch=batch))
     recovered(context("publish", batch=batch))
 
-    assert slack.headlines[0] == f"🔴 {DAG}.extract of 2023-08-01: failed for good"
+    assert slack.headlines[0] == f"🔴 {DAG}.extract of 2023-08-01: failed after its last try"
 
 
 def test_without_a_declared_dataset_the_message_is_sent(
@@ -204,9 +215,9 @@ def test_without_a_declared_dataset_the_message_is_sent(
     failed(context("migrate", RuntimeError("no"), dag_id="warehouse_migrations"))
     recovered(context("migrate", dag_id="warehouse_migrations"))
 
-    assert slack.headlines == ["🔴 warehouse_migrations.migrate of 2023-08-01: failed for good"]
-    assert "The incident is not recorded: PermanentError: no dataset is declared" in caplog.text
-    assert "No recovery is reported: PermanentError: no dataset is declared" in caplog.text
+    assert slack.headlines == ["🔴 warehouse_migrations.migrate of 2023-08-01: failed after its last try"]
+    assert "The incident is not recorded: PermanentError: no dataset in include/datasets" in caplog.text
+    assert "No recovery is reported: PermanentError: no dataset in include/datasets" in caplog.text
     assert recorded() == []
 
 
@@ -218,7 +229,7 @@ def test_a_task_whose_process_was_killed_is_reported_without_an_error(slack: Sla
 
     failed(arguments)
 
-    assert slack.headlines == [f"🔴 {DAG}.extract of 2023-08-01: failed for good"]
+    assert slack.headlines == [f"🔴 {DAG}.extract of 2023-08-01: failed after its last try"]
     assert "no error was reported" in slack.taken[0]["blocks"][1]["text"]["text"]
 
 
@@ -300,7 +311,7 @@ def test_before_the_first_migration_the_message_is_sent(slack: Slack, warehouse:
     failed(context("migrate", RuntimeError("no"), dag_id="warehouse_migrations"))
     recovered(context("migrate", dag_id="warehouse_migrations"))
 
-    assert slack.headlines == ["🔴 warehouse_migrations.migrate of 2023-08-01: failed for good"]
+    assert slack.headlines == ["🔴 warehouse_migrations.migrate of 2023-08-01: failed after its last try"]
 
 
 @pytest.mark.usefixtures("quick_gate")
@@ -354,4 +365,4 @@ def test_a_silent_warehouse_and_a_silent_slack_do_not_get_the_task_killed(
     assert time.monotonic() - began < seconds / 2
     assert "The incident is not recorded: ConnectionTimeout" in caplog.text
     assert "Slack was not notified: TimeoutError" in caplog.text
-    assert f"{DAG}.extract of 2023-08-01: failed for good" in caplog.text
+    assert f"{DAG}.extract of 2023-08-01: failed after its last try" in caplog.text

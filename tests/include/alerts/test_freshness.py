@@ -220,3 +220,16 @@ def test_the_task_checks_every_declared_dataset_at_the_present_moment(slack: Sla
         assert found[dataset.name] in {f"{last_due_day(dataset, moment)} is late" for moment in moments}
     assert [headline.split()[1] for headline in slack.headlines] == list(found), "one does not hide the other"
     assert {message["blocks"][-1]["text"]["text"] for message in slack.taken} == {f"<{LOG}|Open>"}
+
+
+def test_a_dataset_that_cannot_be_checked_hides_no_other_and_fails_the_task(
+    slack: Slack, publish: Publish, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(ROLLUPS, "2023-11-20")
+    break_connection(monkeypatch, READINGS.connection)
+
+    with pytest.raises(psycopg.OperationalError):
+        check_freshness(SimpleNamespace(log_url=LOG))
+
+    assert "readings could not be checked" in caplog.text
+    assert [headline.split()[1] for headline in slack.headlines] == [ROLLUPS.name]

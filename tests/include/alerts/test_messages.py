@@ -77,11 +77,11 @@ def test_one_long_observation_leaves_room_for_the_others() -> None:
 
 def test_slack_gets_a_header_the_details_as_code_and_a_link() -> None:
     assert task_failed(ValueError("no")).for_slack() == {
-        "text": "🔴 a_dag.a_task of 2023-08-01: failed for good",
+        "text": "🔴 a_dag.a_task of 2023-08-01: failed after its last try",
         "blocks": [
             {
                 "type": "header",
-                "text": {"type": "plain_text", "text": "🔴 a_dag.a_task of 2023-08-01: failed for good"},
+                "text": {"type": "plain_text", "text": "🔴 a_dag.a_task of 2023-08-01: failed after its last try"},
             },
             {
                 "type": "section",

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -105,16 +106,26 @@ def test_shared_pages_that_cannot_be_written_are_a_warning(
     assert "The report of readings could not be updated: division by zero" in caplog.text
 
 
-def test_an_error_of_the_database_is_an_error(
-    app: psycopg.Connection[Any], warehouse: Login, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("cause", ["a table is missing", "another dataset's declaration raises"])
+def test_a_report_that_cannot_be_made_is_a_warning_with_its_error(
+    app: psycopg.Connection[Any], warehouse: Login, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch, cause: str,
+) -> None:  # fmt: skip
+    store(app, checkpoint=ROLLUPS.name)
     ids = store(app)
-    with warehouse.connect() as admin:
-        admin.execute("drop table quality.quarantine")
+    if cause == "a table is missing":
+        with warehouse.connect() as admin:
+            admin.execute("drop table quality.quarantine")
+    else:
+        broken = replace(ROLLUPS)
+        object.__setattr__(broken, "due", lambda _: 1 / 0)  # a declaration that was right when it was read
+        monkeypatch.setattr("include.datasets.DATASETS", (READINGS, broken))
 
-    with pytest.raises(psycopg.errors.UndefinedTable):
-        report.publish(app, READINGS.name, ids, str(tmp_path), now=NOW)
-    assert not caplog.records
+    assert report.publish(app, READINGS.name, ids, str(tmp_path), now=NOW) is None
+
+    assert "The report of readings could not be made; the verdict stands." in caplog.text
+    assert ("UndefinedTable" if cause == "a table is missing" else "ZeroDivisionError") in caplog.text
+    assert app.info.transaction_status == IDLE
 
 
 def test_two_runs_that_end_at_the_same_moment_both_appear(
