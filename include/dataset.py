@@ -73,8 +73,6 @@ class Dataset:
         """Check what can be seen without the warehouse."""
         if flaw := name_flaw(self.name):
             self._refuse(f"name is {short_repr(self.name)}: {flaw}")
-        if self.folder.name != self.name or not self.folder.is_dir():
-            self._refuse(f"folder is {self.folder}: it must be the folder named {self.name} that has the declaration")
         for label in ("title", "owner", "connection"):
             if not getattr(self, label).strip():
                 self._refuse(f"{label} is empty: fill it in")

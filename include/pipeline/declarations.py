@@ -16,7 +16,8 @@ def check_declarations(datasets: Iterable[Dataset], project: Path | None = None)
     """Check declarations against the files of the project; the migrations check them against the warehouse.
 
     Raises InvalidDeclaration, which says what to change, for a table or view without a suite, a suite that nothing
-    uses or that has another name inside, and a query that is not declared or is not one SELECT.
+    uses or that has another name inside, a folder of another name, and a query that is not declared or is not one
+    SELECT.
     """
     datasets = tuple(datasets)
     suites = (project or gate.PROJECT) / "expectations"
@@ -43,6 +44,10 @@ def check_declarations(datasets: Iterable[Dataset], project: Path | None = None)
         if name != suite:
             raise InvalidDeclaration(f'{where} has the name {name!r} inside: write "name": "{suite}".')
     for dataset in datasets:
+        if dataset.folder.name != dataset.name or not dataset.folder.is_dir():
+            raise InvalidDeclaration(
+                f"{dataset.name} has the folder {dataset.folder}: it must be include/datasets/{dataset.name}."
+            )
         _check_queries(dataset)
 
 

@@ -1,8 +1,7 @@
 """Declarations: what is derived from one, and the sentences that refuse those that cannot work."""
 
-import ast
 from dataclasses import FrozenInstanceError, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,11 +9,13 @@ import pytest
 
 from include import datasets
 from include.dataset import (
+    PLATFORM_CONNECTIONS,
     Dataset,
     InvalidDeclaration,
     Table,
     View,
     always_open,
+    check_distinct,
     name_flaw,
     next_day_at,
     repeated,
@@ -60,6 +61,23 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         for label in ("title", "owner", "connection")
         for value in ("", " \n")
     },
+    **{
+        f"the connection {value!r}": (
+            {"connection": value},
+            f"connection is {value!r}: use lower-case letters, digits and _, and none of "
+            f"{', '.join(PLATFORM_CONNECTIONS)}.",
+        )
+        for value in ("Postgres", "a conn", *PLATFORM_CONNECTIONS)
+    },
+    "a time without a zone": (
+        {"due": lambda day: datetime(2023, 8, 2)},
+        "due returns a time without a time zone: return it in UTC.",
+    ),
+    "no time": (
+        {"due": lambda day: None},
+        "due cannot say when 2023-08-01 is late ('NoneType' object has no attribute 'utcoffset'): "
+        "return a datetime in UTC.",
+    ),
     "nothing": ({"publishes": ()}, "publishes is empty: declare a Table or a View."),
     "no comma after the only table": (
         {"publishes": TABLE},
@@ -190,23 +208,11 @@ def test_a_day_is_late_at_an_hour_of_the_next_one() -> None:
     assert next_day_at(13)(date(2023, 12, 31)) == datetime(2024, 1, 1, 13, tzinfo=UTC)
 
 
-def check_list(*declared: Dataset) -> None:
-    """Run include/datasets/__init__.py with other datasets than those that it imports."""
-    tree = ast.parse(Path(datasets.__file__).read_text())
-    tree.body = [
-        node
-        for node in tree.body
-        if not isinstance(node, ast.AnnAssign)
-        and not (isinstance(node, ast.ImportFrom) and str(node.module).startswith("include.datasets."))
-    ]
-    exec(compile(tree, datasets.__file__, "exec"), {"DATASETS": declared})  # noqa: S102 - our own module
-
-
 def test_two_datasets_of_one_name_are_refused() -> None:
-    check_list(READINGS, ROLLUPS)
+    check_distinct([READINGS, ROLLUPS])
 
     with pytest.raises(InvalidDeclaration) as refused:
-        check_list(READINGS, ROLLUPS, replace(ROLLUPS, name="readings"))
+        check_distinct([READINGS, ROLLUPS, replace(ROLLUPS, name="readings")])
 
     assert str(refused.value) == "include/datasets/__init__.py: two datasets have the name readings: rename one."
 
@@ -216,7 +222,7 @@ def test_a_suite_of_two_datasets_is_refused(suite: str) -> None:
     view = View("totals" if suite else "measured", key=("day",), suite=suite)
 
     with pytest.raises(InvalidDeclaration) as refused:
-        check_list(READINGS, replace(ROLLUPS, publishes=(view,)))
+        check_distinct([READINGS, replace(ROLLUPS, publishes=(view,))])
 
     assert str(refused.value) == (
         "include/datasets: two tables or views have the suite measured: give each one of its own."
@@ -224,6 +230,18 @@ def test_a_suite_of_two_datasets_is_refused(suite: str) -> None:
 
 
 @pytest.mark.parametrize("dataset", datasets.DATASETS, ids=lambda dataset: dataset.name)
-def test_a_dataset_lives_in_the_folder_that_messages_name(dataset: Dataset) -> None:
-    assert dataset.folder == Path(datasets.__file__).parent / dataset.folder.name
+def test_a_dataset_lives_in_the_folder_of_its_name(dataset: Dataset) -> None:
+    assert dataset.folder == Path(datasets.__file__).parent / dataset.name
     assert (dataset.folder / "dataset.py").exists()
+
+
+@pytest.mark.parametrize("dataset", datasets.DATASETS, ids=lambda dataset: dataset.name)
+def test_a_dataset_says_for_each_day_when_it_is_late_and_why_it_is_closed(dataset: Dataset) -> None:
+    for day in (date(2023, 8, 1) + timedelta(days=number) for number in range(31)):
+        assert dataset.due(day).utcoffset() == timedelta(0)
+        reason = dataset.closed_reason(day)
+        assert reason is None or (isinstance(reason, str) and reason)
+
+
+def test_the_list_of_datasets_is_checked_when_it_is_imported() -> None:
+    assert "\ncheck_distinct(DATASETS)\n" in Path(datasets.__file__).read_text()
