@@ -42,12 +42,12 @@ def migrate(
             )
         admin.execute("create schema if not exists warehouse")
         applied = _upgrade(connection, "warehouse", _MIGRATIONS / "versions")
-        datasets = sorted(datasets, key=lambda dataset: dataset.views)  # views can read tables of other datasets
+        datasets = tuple(datasets)
         for dataset in datasets:
             ensure_schemas(admin, dataset)
             if (folder := dataset.folder / "migrations").is_dir():
                 applied += _upgrade(connection, dataset.name, folder)
-        for dataset in datasets:
+        for dataset in datasets:  # after all migrations: views can read tables of any dataset
             ensure_staging(admin, dataset)
         # Still under the lock: Postgres refuses two that alter one role at once.
         for role, password in passwords.items():

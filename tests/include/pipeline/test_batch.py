@@ -15,6 +15,7 @@ import pytest
 from include.dataset import View
 from include.errors import NothingToDo, PermanentError
 from include.pipeline.batch import Batch, batch_day, batch_id, key_of, open_batch
+from include.warehouse.connections import connect
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
@@ -32,6 +33,7 @@ def connected(warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch) -
     """Let both toys reach the warehouse through their connections."""
     for dataset in TOYS:
         give(monkeypatch, dataset.connection, warehouse.as_role(APP, state.secrets[APP], warehouse.dbname))
+    connect(READINGS.connection).close()  # imports Airflow, which configures logging, before a test reads the log
 
 
 def run(run_id: str = "a run", interval_start: datetime | None = None, after: datetime = AFTER) -> SimpleNamespace:

@@ -122,20 +122,24 @@ def test_a_batch_of_another_day_replaces_nothing(app: psycopg.Connection[Any], n
 
 @pytest.mark.usefixtures("new")
 @pytest.mark.parametrize(
-    ("flawed", "error"),
+    ("flawed", "message"),
     [
-        ([*with_value(3.0), row("east", None)], psycopg.errors.NotNullViolation),
-        ([*with_value(3.0), row("north", 3.0)], psycopg.errors.UniqueViolation),
+        ([*with_value(3.0), row("east", None)], 'null value in column "value"'),
+        ([*with_value(3.0), row("north", 3.0)], "duplicate key value violates unique constraint"),
     ],
     ids=["an empty figure", "a sensor twice"],
 )
-def test_what_the_table_forbids_leaves_the_old_rows(
-    app: psycopg.Connection[Any], flawed: list[Row], error: type[psycopg.Error]
+def test_what_the_table_forbids_leaves_the_old_rows_and_is_reported_without_the_data(
+    app: psycopg.Connection[Any], flawed: list[Row], message: str
 ) -> None:
     batch_id = stage(app, flawed)
 
-    with pytest.raises(error):
+    with pytest.raises(PermanentError) as refused:
         publish_open(app, batch_id)
+
+    assert str(refused.value).startswith(f"{PUBLISHED} refused batch {batch_id}: {message}")
+    assert "Add an expectation to the suite" in str(refused.value)
+    assert [text for text in ("east", "north", "2023-08-01") if text in str(refused.value)] == []
 
     app.rollback()
     assert_old(app)

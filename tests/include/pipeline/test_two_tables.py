@@ -177,7 +177,7 @@ def test_what_one_table_forbids_leaves_both_as_they_were(
     )
     connection.commit()
 
-    with pytest.raises(psycopg.errors.UniqueViolation):
+    with pytest.raises(PermanentError, match=f"shop.{flaw} refused batch {batch_id}: duplicate key value"):
         publish_batch(connection, dataset, batch_id, DAY, run("run 2"), keep=KEEP)
 
     connection.rollback()
@@ -320,7 +320,9 @@ def test_the_tasks_of_a_dataset_load_publish_and_roll_back_both_tables(
         lines = pandas.DataFrame(
             [(DAY, 1, item, mark) for item in ("pen", "ink")], columns=["ordered_on", "number", "item", "pieces"]
         )
-        assert load.load(dataset, opened, orders) == 1  # the first table unless another is given
+        with pytest.raises(PermanentError, match="shop has several tables: say in its load task which one"):
+            load.load(dataset, opened, orders)
+        assert load.load(dataset, opened, orders, ORDERS) == 1
         assert load.load(dataset, opened, lines, LINES) == 2
         assert tasks.publish(dataset, opened, _DagRun(f"run {mark}")) == {
             "object": "shop",

@@ -117,6 +117,25 @@ def test_everything_published_has_a_staging_table_of_its_columns(
     assert constraints.fetchall() == []  # the gate must see, and report, what a constraint would refuse
 
 
+@pytest.mark.parametrize("dataset", ALL, ids=lambda dataset: dataset.name)
+def test_readers_may_use_the_schema_of_what_is_published_and_not_that_of_the_staging_tables(
+    admin: psycopg.Connection[Any], dataset: Dataset
+) -> None:
+    granted = [
+        (role, name, right)
+        for role in (APP, READER)
+        for name in (dataset.name, dataset.staging_schema)
+        for right in ("usage", "create")
+        if admin.execute("select has_schema_privilege(%s, %s, %s)", [role, name, right]).fetchone() == (True,)
+    ]
+
+    assert granted == [
+        (APP, dataset.name, "usage"),
+        (APP, dataset.staging_schema, "usage"),
+        (READER, dataset.name, "usage"),
+    ]
+
+
 @pytest.mark.parametrize(("dataset", "each"), EVERYTHING, ids=NAMES)
 def test_a_staged_row_always_has_its_batch_and_the_time_of_its_load(
     admin: psycopg.Connection[Any], dataset: Dataset, each: Table | View
@@ -678,7 +697,6 @@ UNUSABLE = {
     "another value than the day": ("SELECT %(day)s AS day", "query parameter missing: day"),
     "a constant that is no date": ("SELECT 'soon'::date AS day", "invalid input syntax for type date"),
     "two columns of one name": ("SELECT 1 AS one, 2 AS one", 'column "one" specified more than once'),
-    "a column of ours": ("SELECT 1 AS one, 2 AS batch_id", 'column "batch_id" specified more than once'),
     "what Postgres cannot do": (
         "WITH gone AS (DELETE FROM rollups.source RETURNING *) SELECT * FROM gone",
         "data-modifying statement must be at the top level",
@@ -716,9 +734,7 @@ def test_a_view_without_a_query_is_named(admin: psycopg.Connection[Any], shares:
     with pytest.raises(PermanentError) as refused:
         ensure_staging(admin, shares)
 
-    assert str(refused.value) == (
-        "include/datasets/shares/by_sensor.sql does not exist: write the query of the view there."
-    )
+    assert str(refused.value) == ("include/datasets/shares/by_sensor.sql does not exist: write the view's query there.")
 
 
 @pytest.mark.parametrize(
@@ -847,6 +863,24 @@ MISDECLARED: dict[str, tuple[str, Callable[[Dataset], Dataset], str]] = {
         lambda dataset: dataset,
         f"{WHERE} the day column day, which is a timestamp with time zone: it must be a date.",
     ),
+    **{
+        f"a column {name}": (
+            TABLE_SQL.replace("note numeric", f'"{name}" numeric'),
+            lambda dataset: dataset,
+            f"{WHERE} the column {name!r}: rename it, since batch_id and loaded_at are columns of every staging table, "
+            "and % is not supported in a name.",
+        )
+        for name in ("batch_id", "loaded_at", "share_%")
+    },
+    **{
+        f"a column {kind}": (
+            TABLE_SQL.replace("note numeric", f"note bigint GENERATED {kind}"),
+            lambda dataset: dataset,
+            f"{WHERE} the generated column note: a batch has a value for every column, so compute it in transform, or "
+            "in a view on top.",
+        )
+        for kind in ("ALWAYS AS IDENTITY", "BY DEFAULT AS IDENTITY", "ALWAYS AS (2) STORED")
+    },
     "a day that is a text": (
         TABLE_SQL,
         declared(day="account"),
@@ -869,6 +903,16 @@ def test_a_declaration_that_does_not_fit_its_table_is_refused(
 
     assert str(refused.value) == message
     assert schema(admin) == before
+
+
+def test_a_column_that_a_load_leaves_out_gets_its_default(admin: psycopg.Connection[Any], ledger: Dataset) -> None:
+    ensure_schemas(admin, ledger)
+    admin.execute(TABLE_SQL.replace("note numeric", "note numeric NOT NULL DEFAULT 7").encode())
+    ensure_staging(admin, ledger)
+
+    admin.execute("insert into ledger_staging.entries (batch_id, day, account) values (gen_random_uuid(), now(), 'a')")
+
+    assert admin.execute("select note from ledger_staging.entries").fetchone() == (7,)
 
 
 def test_the_order_of_a_key_does_not_matter(admin: psycopg.Connection[Any], ledger: Dataset) -> None:
