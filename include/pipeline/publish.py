@@ -125,7 +125,7 @@ def _replace_day(connection: psycopg.Connection[Any], dataset: Dataset, table: T
         published=identifier(dataset.published_name(table)),
         staging=identifier(dataset.staging_name(table)),
         day_column=sql.Identifier(table.day),
-        columns=sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
+        column_names=sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
     )
     # Several statements with bound values in one text need client-side binding.
     try:

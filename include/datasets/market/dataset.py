@@ -24,9 +24,7 @@ MARKET = Dataset(
     title="Market data",
     owner="data-platform",
     connection="postgres_market_conn",
-    publishes=(
-        Table("transformed_market_data", key=("market_date", "ticker"), day="market_date", suite="market"),
-    ),
+    publishes=(Table("transformed_market_data", key=("market_date", "ticker"), day="market_date", suite="market"),),
     closed_reason=closed_reason,
     due=due,
     folder=Path(__file__).parent,

@@ -3,7 +3,7 @@ INSERT INTO quality.validation (
     verdict, highest_severity, rows_checked, rows_quarantined
 )
 VALUES (
-    %(checkpoint)s, %(suite)s, %(staging_table)s, %(day)s, %(batch_id)s, %(dag_id)s, %(run_id)s, %(started_at)s, %(seconds)s,
-    %(verdict)s, %(highest_severity)s, %(rows_checked)s, %(rows_quarantined)s
+    %(checkpoint)s, %(suite)s, %(staging_table)s, %(day)s, %(batch_id)s, %(dag_id)s, %(run_id)s, %(started_at)s,
+    %(seconds)s, %(verdict)s, %(highest_severity)s, %(rows_checked)s, %(rows_quarantined)s
 )
 RETURNING id

@@ -1,4 +1,4 @@
--- Keeps the newest published batches, and what was loaded after the oldest of them was last published: runs in progress.
+-- Keeps the newest published batches, and what was loaded after the oldest of them was published: runs in progress.
 WITH kept AS (
     SELECT
         batch_id,

@@ -55,6 +55,6 @@ REVOKE ALL ON FUNCTION warehouse.claim_batch FROM public;
 GRANT EXECUTE ON FUNCTION warehouse.claim_batch TO airlock_app;
 
 GRANT USAGE ON SCHEMA warehouse TO airlock_app, airlock_reader;
--- sqlfluff cannot parse a grant that begins like this on a schema of this name.
+-- (The linter cannot parse a grant that begins like this on a schema of this name.)
 GRANT SELECT, INSERT, UPDATE (is_current) ON warehouse.publication TO airlock_app; -- noqa: PRS
 GRANT SELECT ON warehouse.publication TO airlock_reader;
