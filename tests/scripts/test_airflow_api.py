@@ -1,4 +1,4 @@
-"""The client against canned responses; tests/local/test_demo.py uses it with a real Airflow."""
+"""The client against canned responses; tests/local/test_up.py uses it with a real Airflow."""
 
 import json
 

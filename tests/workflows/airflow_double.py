@@ -1,6 +1,6 @@
 """A double of the Airflow API of a deployment. It answers the requests of a deploy and records its runs and variables.
 
-tests/local/test_smoke_run.py shows with a real Airflow that the client uses the API correctly.
+tests/local/test_up.py shows with a real Airflow that the client uses the API correctly.
 """
 
 import itertools
