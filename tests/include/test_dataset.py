@@ -148,7 +148,7 @@ def test_no_retry_is_made_for_a_refused_declaration() -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "a1", "a_1", "a" * 40, "staging", "warehouse_2"])
-def test_any_other_name_will_do(name: str) -> None:
+def test_every_other_name_is_accepted(name: str) -> None:
     assert name_flaw(name) is None
     assert declare(name=name).name == name
 

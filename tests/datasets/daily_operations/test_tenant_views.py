@@ -81,7 +81,7 @@ def task(dag: DAG, name: str, batch: Batch) -> SQLExecuteQueryOperator:
     """Return a refresh task as a run has it: rendered, with the batch that its start task pushed."""
     operator = cast(SQLExecuteQueryOperator, dag.get_task(f"refresh_{name}").prepare_for_execution())
     ti = SimpleNamespace(xcom_pull=lambda task_ids, **_: {"start": batch}[task_ids])
-    params = process_params(cast(Any, dag), operator, cast(Any, {"conf": {}}), suppress_exception=False)
+    params = process_params(cast(Any, dag), operator, {}, suppress_exception=False)
     operator.render_template_fields(cast(Any, {"dag": dag, "params": params, "ti": ti}))
     return operator
 

@@ -101,6 +101,17 @@ def test_the_suites_of_the_project_are_checked_unless_others_are_given(
         check_declarations([READINGS])
 
 
+@pytest.mark.parametrize("name", ["rollup", "nonesuch"])
+def test_a_folder_that_is_missing_or_has_another_name_is_refused(suites: Path, queries: Path, name: str) -> None:
+    (queries.parent / "rollup").mkdir()
+    dataset = replace(ROLLUPS, name="nonesuch", folder=queries.parent / name)
+
+    with pytest.raises(InvalidDeclaration) as refused:
+        check_declarations((READINGS, dataset), suites.parent)
+
+    assert str(refused.value) == f"nonesuch has the folder {dataset.folder}: it must be include/datasets/nonesuch."
+
+
 def test_a_query_that_is_missing_is_named(suites: Path, queries: Path) -> None:
     (queries / "totals.sql").unlink()
 

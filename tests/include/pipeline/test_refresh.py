@@ -2,10 +2,8 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import date, datetime
 from multiprocessing import get_context
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -88,7 +86,7 @@ def task(
         params={},
     )
     ti = SimpleNamespace(xcom_pull=lambda task_ids, **_: {"start": batch}[task_ids])
-    params = process_params(dag, operator, cast(Any, {"conf": conf or {}}), suppress_exception=False)
+    params = process_params(dag, operator, conf, suppress_exception=False)
     operator.render_template_fields(cast(Any, {"dag": dag, "params": params, "ti": ti}))
     return operator
 
@@ -121,7 +119,7 @@ def test_a_refresh_stages_what_the_query_returns_under_the_batch_of_the_run(
         assert loaded.fetchall() == [(True,)]
 
 
-def test_the_day_of_the_batch_is_the_querys(dag: DAG, admin: psycopg.Connection[Any]) -> None:
+def test_the_query_runs_for_the_day_of_the_batch(dag: DAG, admin: psycopg.Connection[Any]) -> None:
     batch_id = uuid4()
     run(dag, TOTALS, batch_id, OTHER_DAY)
 
@@ -295,7 +293,7 @@ def test_no_setting_of_a_run_leads_a_refresh_to_another_table(dag: DAG, name: st
     assert (configured.sql, configured.parameters) == (plain.sql, plain.parameters)
 
 
-def test_a_day_that_is_sql_is_no_day(dag: DAG, admin: psycopg.Connection[Any]) -> None:
+def test_a_day_that_contains_sql_is_refused(dag: DAG, admin: psycopg.Connection[Any]) -> None:
     operator = task(dag, BUSIEST, uuid4())
     operator.parameters = {"as_of": "2023-08-01' or true --", "batch_id": str(uuid4())}
 
@@ -314,11 +312,3 @@ def test_readers_see_neither_staged_rows_nor_what_is_not_published(dag: DAG, dat
             assert reader.execute(f"select count(*) from {ROLLUPS.name}.{view}".encode()).fetchone() == (0,)
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 reader.execute(f"select count(*) from {ROLLUPS.staging_schema}.{view}".encode())
-
-
-def test_the_query_is_found_in_the_folder_of_the_dataset_whatever_its_name(tmp_path: Path) -> None:
-    elsewhere = replace(ROLLUPS, folder=tmp_path / "other_folder")
-
-    for view in ROLLUPS.publishes:
-        _, refresh = refresh_statements(elsewhere, cast(View, view))
-        assert f"'datasets/other_folder/{view.name}.sql'" in refresh

@@ -11,13 +11,13 @@ from include.warehouse import connections
 FILE = Path(connections.__file__).parent / "rds-ca.crt"
 
 
-def test_libpq_can_read_them() -> None:
+def test_libpq_can_read_the_certificates() -> None:
     context = ssl.create_default_context(cafile=FILE)
 
     assert len(context.get_ca_certs()) == FILE.read_text().count("BEGIN CERTIFICATE")
 
 
-def test_they_are_the_roots_of_rds_and_stay_valid_for_a_year() -> None:
+def test_the_certificates_are_roots_of_rds_and_stay_valid_for_a_year() -> None:
     for certificate in x509.load_pem_x509_certificates(FILE.read_bytes()):
         (name,) = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
         assert str(name.value).startswith("Amazon RDS ")

@@ -151,7 +151,7 @@ def test_a_staged_row_always_has_its_batch_and_the_time_of_its_load(
 
 
 @pytest.mark.parametrize("dataset", ALL, ids=lambda dataset: dataset.name)
-def test_what_is_there_stays_as_it_is(admin: psycopg.Connection[Any], dataset: Dataset) -> None:
+def test_a_second_migration_changes_nothing(admin: psycopg.Connection[Any], dataset: Dataset) -> None:
     before = schema(admin)
 
     ensure_schemas(admin, dataset)
