@@ -62,8 +62,16 @@ def load_repaired(connection: psycopg.Connection[Any], dataset: Dataset, batch_i
         ).fetchone():
             continue
         claim_batch(connection, table, batch_id)
-        [(repairs, replaced, used)] = connection.execute(_load_repaired(connection, dataset, each), values).fetchall()
-        if replaced > used:
+        try:
+            [(repairs, replaced, used)] = connection.execute(
+                _load_repaired(connection, dataset, each), values
+            ).fetchall()
+        except psycopg.DataError as error:
+            raise PermanentError(
+                f"A repaired row of {table} of {day} has a value that its column cannot hold: "
+                f"{error.diag.message_primary}. Correct it in quality.quarantine, then clear this task."
+            ) from None
+        if replaced > used and isinstance(each, View):  # of a table, the primary key would refuse such rows
             raise PermanentError(
                 f"{table} has several rows with the key ({', '.join(each.key)}) of one repaired row, so it cannot be "
                 f"replaced: declare a key that identifies a row of {dataset.published_name(each)}."

@@ -921,7 +921,7 @@ def test_a_repair_with_a_value_of_another_type_is_not_loaded(app: App) -> None:
     repair(app, {"value": "high"}, sensor="T0")
     batch_id = stage(app, values(-1, 1, 2))
 
-    with pytest.raises(psycopg.errors.InvalidTextRepresentation, match='"high"'):
+    with pytest.raises(PermanentError, match=f'A repaired row of {STAGING} of {DAY} has a value .*"high"'):
         load_repaired(app, batch_id)
 
     app.rollback()
@@ -977,6 +977,19 @@ def test_a_repaired_row_of_a_view_is_used_by_the_next_refresh_of_its_day(app: Ap
     seen = app.execute("select sensor, amount from rollups.busiest order by sensor").fetchall()
     assert seen == [("north 2", 50), ("south", 20)]
     assert app.execute("select day, total from rollups.totals").fetchall() == [(DAY, 5020)]
+
+
+def test_a_repair_of_a_view_whose_key_names_several_rows_is_refused(app: App) -> None:
+    source = [("north", 5000), ("south", 20)]
+    found = Validation("busiest", BUSIEST, 2, [broken("SELECT * FROM {batch} WHERE amount > 1000")], max_share=1)
+    quarantine.set_aside(app, outcome_of(found), stage_rollups(app, source), DAY, RUN)
+    repair(app, {"amount": 50}, sensor="north")
+    batch_id = stage_rollups(app, source)
+    app.execute(f"insert into {BUSIEST} select * from {BUSIEST} where batch_id = %s".encode(), [batch_id])
+    app.commit()
+
+    with pytest.raises(PermanentError, match=f"{BUSIEST} has several rows with the key .sensor. of one repaired row"):
+        load_repaired(app, batch_id, DAY, ROLLUPS)
 
 
 def test_a_repair_of_a_view_is_of_its_day(app: App) -> None:
