@@ -114,6 +114,7 @@ def broken(tmp_path: Path) -> Path:
     for folder in ("include", "local", "scripts"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "include" / "datasets" / "__init__.py").open("a") as file:
+        file.write("from include.dataset import InvalidDeclaration\n")
         file.write('raise InvalidDeclaration("include/datasets/x/dataset.py: publishes is empty.")\n')
     return tmp_path
 
