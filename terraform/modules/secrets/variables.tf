@@ -9,7 +9,7 @@ variable "app_connections" {
 
   validation {
     condition     = alltrue([for connection in var.app_connections : can(regex("^[a-z0-9_]+$", connection))])
-    error_message = "app_connections is ${jsonencode(var.app_connections)}: a name may have only lower-case letters, digits and underscores, such as postgres_market_conn."
+    error_message = "app_connections is ${jsonencode(var.app_connections)}: a name may have only lower-case letters, digits and underscores, such as postgres_orders_conn."
   }
 
   validation {
