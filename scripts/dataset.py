@@ -174,8 +174,11 @@ def _relisted(text: str, imports: dict[str, str], constants: list[str]) -> str:
     )
     if anchors != 1:
         raise Refused(f"{LIST} has no line `from include.dataset import ...` before the imports: restore it.")
-    entries = "".join(f"    {constant},\n" for constant in constants)
-    return _TUPLE.sub(f"(\n{entries})" if entries else "()", text)
+    if len(constants) > 1:
+        listed = "(\n" + "".join(f"    {constant},\n" for constant in constants) + ")"
+    else:  # as ruff formats it
+        listed = f"({constants[0]},)" if constants else "()"
+    return _TUPLE.sub(listed, text)
 
 
 def _mentions(name: str) -> list[str]:

@@ -78,8 +78,9 @@ def wanted_columns(connection: psycopg.Connection[Any], dataset: Dataset, each: 
     found = columns_of(connection, dataset.published_name(each))
     if found is None:
         raise PermanentError(
-            f"No table {dataset.published_name(each)}: create it in a migration in include/datasets/{dataset.name}/migrations, "
-            f"or correct its name in dataset.py; then run the DAG warehouse_migrations."
+            f"No table {dataset.published_name(each)}: create it in a migration in "
+            f"include/datasets/{dataset.name}/migrations, or correct its name in dataset.py; then run the DAG "
+            "warehouse_migrations."
         )
     return found
 

@@ -88,6 +88,7 @@ def test_all_datasets_can_be_removed_and_another_be_added(copy: Path) -> None:
     add("fx_rates")
 
     assert declared(copy) == ["fx_rates"]
+    assert "= (FX_RATES,)\n" in (copy / LIST).read_text()  # one line, as ruff formats it
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def as_batch(batch_id: UUID, day: date = DAY) -> Batch:
 
 @pytest.fixture(autouse=True)
 def reports(warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Give the tasks their connection, and return the folder of their reports; views that were added do not count."""
+    """Set up the tasks with the known views and their connection; return the folder of their reports."""
     monkeypatch.setattr(tasks, "DAILY_OPERATIONS", RESORT)
     give(monkeypatch, DAILY_OPERATIONS.connection, as_app(warehouse, state))
     monkeypatch.setenv("AIRLOCK_REPORT_ROOT", str(tmp_path / "reports"))
@@ -212,7 +212,7 @@ def test_a_warning_lets_the_views_through(app: psycopg.Connection[Any], warehous
 
 
 def test_a_day_without_any_source_rows_closes_the_gate(app: psycopg.Connection[Any], warehouse: Login) -> None:
-    """Other days have rows: an empty day means that a source was not filled yet, not that nobody came."""
+    """Other days have rows: an empty day means that a source is not filled yet."""
     with warehouse.connect() as admin:
         fill(admin, **GOOD)
     day = date(2023, 8, 2)

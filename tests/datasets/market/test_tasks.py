@@ -48,7 +48,7 @@ def reports(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def connected(warehouse: Login, state: State, monkeypatch: pytest.MonkeyPatch, reports: Path) -> None:
-    """Give the tasks their connection, and the folder of the reports."""
+    """Set up the connection of the tasks, and the folder of their reports."""
     give(monkeypatch, MARKET.connection, warehouse.as_role(APP, state.secrets[APP], warehouse.dbname))
     monkeypatch.setenv("AIRLOCK_REPORT_ROOT", str(reports))
 
