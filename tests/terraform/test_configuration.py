@@ -39,6 +39,7 @@ def test_folder_is_valid(folder: Path, checkout: Path, terraform: Terraform, ast
     terraform.run("terraform", here, "validate")
 
 
+@pytest.mark.e2e
 def test_modules_pass_their_own_tests(checkout: Path, terraform: Terraform, astro: AstroDouble) -> None:
     terraform = terraform.within(astro.environment)
     here = f"-chdir={checkout / 'terraform'}"

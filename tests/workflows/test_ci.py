@@ -105,7 +105,12 @@ def terraform_error(clone: Path) -> None:
 
 MISTAKES = [
     pytest.param(
-        unformatted, "Lint", {}, "Would reformat|files were modified by this hook|reformatted", id="unformatted"
+        unformatted,
+        "Lint",
+        {},
+        "Would reformat|files were modified by this hook|reformatted",
+        marks=pytest.mark.linters,
+        id="unformatted",
     ),
     pytest.param(
         import_error, "Test", only("tests/dags"), "no_such_module", marks=pytest.mark.prove, id="import-error"
