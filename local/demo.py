@@ -105,10 +105,10 @@ def _rows(platform: Platform, published: Mapping[str, Any]) -> dict[str, int]:
 
 def _count(dataset: Dataset, each: Table | View) -> sql.Composed:
     """Return the query that counts what readers see of a day of a table, or of a view."""
-    shown = sql.SQL("select count(*) from {}").format(identifier(dataset.published_name(each)))
+    count = sql.SQL("select count(*) from {}").format(identifier(dataset.published_name(each)))
     if isinstance(each, View):
-        return shown
-    return shown + sql.SQL(" where {} = %(day)s").format(sql.Identifier(each.day))
+        return count
+    return count + sql.SQL(" where {} = %(day)s").format(sql.Identifier(each.day))
 
 
 def show(console: Console, platform: Platform, results: Sequence[Result]) -> None:

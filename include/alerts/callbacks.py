@@ -1,6 +1,6 @@
 """What Airflow calls when a task has failed at its last try, and when a DAG's work is done.
 
-Both run in the task's process, which Airflow kills 20 s after the task's end: a failure that no retry can heal would
+Both run in the task's process, which Airflow kills 20 s after the task's end: a failure that no retry can fix would
 then be retried. So nothing here waits for long: 3 s for the warehouse, 6 s for Slack, and as long for another process
 that reports the same incident. Heavy modules are imported inside: DAG files import this one.
 """

@@ -7,7 +7,7 @@ from include.dataset import Dataset, Table
 
 
 def closed_reason(day: date) -> str | None:
-    """Say why XNYS has no session on a day; None when it has one."""
+    """Return why XNYS has no session on a day; None when it has one."""
     from include.datasets.market import calendar
 
     return calendar.closed_reason(day)

@@ -50,7 +50,7 @@ def wanted(admin: Login, day: str) -> Views:
         return {name: sorted(connection.execute(query.encode(), {"day": day})) for name, query in WANTED.items()}
 
 
-def shown(reader: Login) -> Views:
+def visible(reader: Login) -> Views:
     """Return what readers see."""
     with reader.connect() as connection:
         return {

@@ -143,7 +143,7 @@ ALL_MARKS = " union all ".join(
 )
 
 
-def shown(connection: psycopg.Connection[Any]) -> list[int]:
+def visible(connection: psycopg.Connection[Any]) -> list[int]:
     """Return the mark that each view shows, all views in one statement; 0 for an empty view."""
     found: dict[str, int] = {}
     for name, mark, _ in connection.execute(ALL_MARKS.encode()).fetchall():

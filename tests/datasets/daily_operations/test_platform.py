@@ -30,7 +30,7 @@ from tests.datasets.daily_operations.daily_views import (
     Views,
     await_all_at_work,
     refreshes_held,
-    shown,
+    visible,
     wanted,
 )
 from tests.datasets.daily_operations.resort import ORDERS, VIEWS, view
@@ -118,7 +118,7 @@ def test_a_good_day_is_published(running: Platform, good: Result) -> None:
     assert good.ok
     assert set(states(good).values()) == {"success"}
     assert all(wanted(running.admin, GOOD).values())
-    assert shown(running.reader) == wanted(running.admin, GOOD)
+    assert visible(running.reader) == wanted(running.admin, GOOD)
     assert good.rows.keys() == set(DAILY_OPERATIONS.published_names)
     for name, rows in wanted(running.admin, GOOD).items():
         assert good.rows[DAILY_OPERATIONS.published_name(view(name))] == len(rows)
@@ -143,7 +143,7 @@ def two_runs(running: Platform, good: Result) -> TwoRuns:
     """Trigger two runs, and cut one connection of the first."""
     day = "2023-08-02"
     conf = {"as_of": day, "allow_older": True}
-    before = shown(running.reader)
+    before = visible(running.reader)
     with refreshes_held(running.admin):
         first, second = (running.airflow.trigger(VIEWS_DAG, conf) for _ in range(2))
         backends = await_all_at_work(running.admin)
@@ -163,7 +163,7 @@ def test_the_views_are_refreshed_at_once_and_a_lost_connection_leaves_what_they_
         return {task.task_id: task.state for task in tasks} == {**after_refreshes(None, None), LOST: "up_for_retry"}
 
     wait_until(lost, "The refresh whose connection was cut", {}, seconds=120)
-    assert shown(running.reader) == two_runs.before
+    assert visible(running.reader) == two_runs.before
 
 
 def test_a_retry_refreshes_the_view_whose_connection_was_lost_and_the_next_run_waits_for_it(
@@ -177,7 +177,7 @@ def test_a_retry_refreshes_the_view_whose_connection_was_lost_and_the_next_run_w
     tries = {task.task_id: task.try_number for task in first.tasks if task.task_id in REFRESHES}
     assert tries == {**dict.fromkeys(REFRESHES, 1), LOST: 2}
     assert two_runs.second_then == "queued"
-    assert shown(running.reader) == wanted(running.admin, two_runs.day) != two_runs.before
+    assert visible(running.reader) == wanted(running.admin, two_runs.day) != two_runs.before
     for name in WANTED:
         lines = publications(running, name)[-2:]
         assert [(line["run_id"], line["is_current"]) for line in lines] == [
@@ -192,7 +192,7 @@ def before(running: Platform, good: Result) -> Views:
     url = f"{running.ui}/api/v2/dags/{VIEWS_DAG}/dagRuns"
     for each in requests.get(url, {"state": ["running", "queued"]}, timeout=10).json()["dag_runs"]:
         finished(running, each["dag_run_id"])
-    return shown(running.reader)
+    return visible(running.reader)
 
 
 def test_a_published_run_that_is_cleared_publishes_a_batch_of_its_own(
@@ -209,7 +209,7 @@ def test_a_published_run_that_is_cleared_publishes_a_batch_of_its_own(
     assert {task.try_number for task in again.tasks} == {2}
     assert again.published["batch_id"] != good.published["batch_id"]
     assert again.rows == good.rows
-    assert shown(running.reader) == wanted(running.admin, GOOD)
+    assert visible(running.reader) == wanted(running.admin, GOOD)
     for name in WANTED:
         of_the_run = [line for line in publications(running, name) if line["run_id"] == again.run.run_id]
         assert [(str(line["batch_id"]), line["is_current"]) for line in of_the_run] == [
@@ -246,10 +246,10 @@ def test_a_bad_source_closes_the_gate_for_all_views_until_it_is_repaired(running
     [line] = re.findall(rf"^critical: (?:{suites}): .*", why, re.MULTILINE)  # of the views that this test knows
     assert "admission_by_entrance: quantities and revenues are" in line
     assert "entrance_name=Main Gate" in why
-    assert shown(running.reader) == before
+    assert visible(running.reader) == before
 
     assert run(running, {"as_of": day}).ok
-    assert shown(running.reader) == wanted(running.admin, day) != before
+    assert visible(running.reader) == wanted(running.admin, day) != before
 
 
 def test_a_source_whose_columns_changed_stops_the_run_before_anything_is_refreshed(
@@ -261,7 +261,7 @@ def test_a_source_whose_columns_changed_stops_the_run_before_anything_is_refresh
     why = r"include/datasets/daily_operations/\w+\.sql: column \"order_more\" does not exist"
     assert re.search(why, message(running, result, "start"))
     assert {state for task_id, state in states(result).items() if task_id != "start"} == {"upstream_failed"}
-    assert shown(running.reader) == before
+    assert visible(running.reader) == before
 
 
 def test_an_older_day_is_published_only_when_allowed_and_can_be_rolled_back(running: Platform, before: Views) -> None:
@@ -273,14 +273,14 @@ def test_an_older_day_is_published_only_when_allowed_and_can_be_rolled_back(runn
         f"The views of daily_operations show {published['day']}: to publish the older {day}, set the param allow_older."
     )
     assert why in message(running, refused, "start")
-    assert shown(running.reader) == before
+    assert visible(running.reader) == before
 
     assert run(running, {"as_of": day, "allow_older": True}).ok
-    assert shown(running.reader) == wanted(running.admin, day) != before
+    assert visible(running.reader) == wanted(running.admin, day) != before
 
     rollback = run(running, {"object": DAILY_OPERATIONS.label}, ROLLBACK_DAG)
     assert rollback.run.state == "success"
-    assert shown(running.reader) == before
+    assert visible(running.reader) == before
     for name in WANTED:
         now = publications(running, name)[-1]
         assert (now["dag_id"], now["run_id"], now["is_current"]) == (ROLLBACK_DAG, rollback.run.run_id, True)
@@ -298,7 +298,7 @@ def shown_and_wanted(state: State) -> tuple[Views, Views]:
     """Return what readers see when the platform has stopped, and what they should see of the demo's day."""
     with state.running(), embedded(state) as server:
         reader = server.as_role(READER, state.secrets[READER], WAREHOUSE)
-        return shown(reader), wanted(replace(server, dbname=WAREHOUSE), GOOD)
+        return visible(reader), wanted(replace(server, dbname=WAREHOUSE), GOOD)
 
 
 def test_a_platform_killed_before_it_publishes_shows_the_old_views_and_the_next_run_the_new(

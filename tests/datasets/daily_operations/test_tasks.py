@@ -27,9 +27,9 @@ from tests.datasets.daily_operations.resort import (
     expectations,
     fill,
     refresh,
-    shown,
     stage,
     staging_table,
+    visible,
 )
 from tests.include.warehouse.airflow_connections import give
 from tests.toy.batches import TaskInstance
@@ -198,7 +198,7 @@ def test_one_bad_view_closes_the_gate_and_the_views_show_what_they_showed(
     assert failure in str(raised.value)
     assert "item_name=Coffee, quantity_on_hand=-5" in str(raised.value)
     assert [each.levelname for each in caplog.records if failure in each.getMessage()] == ["ERROR"]
-    assert shown(app) == [1] * len(VIEWS)
+    assert visible(app) == [1] * len(VIEWS)
 
 
 def test_a_warning_lets_the_views_through(app: psycopg.Connection[Any], warehouse: Login) -> None:
@@ -240,7 +240,7 @@ def test_publishing_returns_what_was_published_however_often_it_is_tried(app: ps
             "rows": 3 * len(VIEWS),
         }
 
-    assert shown(app) == [1] * len(VIEWS)
+    assert visible(app) == [1] * len(VIEWS)
     registered = app.execute("select object, day, batch_id::text, dag_id, run_id from warehouse.publication").fetchall()
     assert sorted(registered) == [
         (name, DAY, batch["batch_id"], "daily_operations_view_update", "a run") for name in RESORT.published_names
@@ -253,11 +253,11 @@ def test_a_day_that_became_older_during_the_run_is_not_published(app: psycopg.Co
 
     with pytest.raises(AirflowFailException, match="set the param allow_older"):
         tasks.publish_views(batch, run(), params())
-    assert shown(app) == [1] * len(VIEWS)
+    assert visible(app) == [1] * len(VIEWS)
     app.rollback()
 
     assert tasks.publish_views(batch, run(), params(allow_older=True))["rows"] == 2 * len(VIEWS)
-    assert shown(app) == [2] * len(VIEWS)
+    assert visible(app) == [2] * len(VIEWS)
 
 
 def test_a_batch_that_was_never_refreshed_is_not_published(app: psycopg.Connection[Any]) -> None:
@@ -266,7 +266,7 @@ def test_a_batch_that_was_never_refreshed_is_not_published(app: psycopg.Connecti
     with pytest.raises(AirflowFailException, match=r"Batch .* is not in staging .*: run the day again"):
         tasks.publish_views(as_batch(uuid4()), run(), params())
 
-    assert shown(app) == [1] * len(VIEWS)
+    assert visible(app) == [1] * len(VIEWS)
 
 
 @pytest.mark.parametrize("task", ["validate_views", "publish_views"])
