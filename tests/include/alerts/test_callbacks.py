@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import psycopg
@@ -141,9 +141,8 @@ def test_a_task_that_fails_in_every_run_of_a_day_is_one_message(
         (context("start"), "2023-08-01"),
         (context("start", batch={"something": "else"}), "2023-08-01"),
         (context("migrate", interval=None), "2023-08-02"),
-        ({**context("migrate"), "dag_run": None}, datetime.now(UTC).date().isoformat()),
     ],
-    ids=["of the batch", "of the interval", "no batch in start", "of the run", "unknown"],
+    ids=["of the batch", "of the interval", "no batch in start", "of the run"],
 )
 def test_the_day_is_that_of_the_batch_or_else_of_the_run(
     arguments: Any, day: str, recorded: Callable[[], Incidents]
@@ -151,6 +150,15 @@ def test_the_day_is_that_of_the_batch_or_else_of_the_run(
     failed(arguments)
 
     assert [incident[2] for incident in recorded()] == [day]
+
+
+def test_without_a_run_the_day_is_today(recorded: Callable[[], Incidents]) -> None:
+    before = datetime.now(UTC).date().isoformat()
+
+    failed(cast(Any, {**context("migrate"), "dag_run": None}))
+
+    [(_, _, day, _)] = recorded()
+    assert before <= day <= datetime.now(UTC).date().isoformat()
 
 
 @pytest.mark.parametrize(
