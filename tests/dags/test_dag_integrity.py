@@ -182,17 +182,8 @@ def test_what_a_dag_publishes_has_been_validated(dag_id: str) -> None:
         assert {task.trigger_rule for task in dag.tasks} == {TriggerRule.ALL_SUCCESS}
 
 
-@pytest.mark.skipif(all(dataset.views for dataset in DATASETS), reason="no dataset publishes a table")
-def test_a_dag_of_a_table_is_run_after_a_deploy() -> None:
-    """Views need their source tables filled; a table is loaded by its own DAG, so that DAG can prove a deployment."""
-    smoke = [dag for dag in dags().values() if SMOKE in dag.tags]
-    assert [dag for dag in smoke if any(not each.views for each in datasets_of(dag))], (
-        f'no DAG of a table has the tag "{SMOKE}": with it, a deploy runs the DAG and fails when the run does'
-    )
-
-
 @every_dag
-def test_a_dag_that_nobody_has_to_ask_runs_with_its_default_params(dag_id: str) -> None:
+def test_a_scheduled_dag_and_one_that_a_deploy_runs_have_valid_default_params(dag_id: str) -> None:
     dag = dags()[dag_id]
     by_hand_only = isinstance(coerce_to_core_timetable(dag.timetable), NullTimetable)
     if not by_hand_only or SMOKE in dag.tags:

@@ -17,6 +17,7 @@ from include.datasets.market.dataset import MARKET
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
+from scripts.smoke_run import TAG
 from tests.dags.dags import as_dag_run, dags, next_run, resolved
 from tests.include.warehouse.airflow_connections import give
 
@@ -139,3 +140,7 @@ def test_the_dag_accepts_what_is_well_formed(dag_id: str, name: str, value: obje
 def test_the_dag_refuses_what_is_malformed(dag_id: str, name: str, value: object) -> None:
     with pytest.raises(ParamValidationError):
         resolved(dags()[dag_id], name, value)
+
+
+def test_a_deploy_runs_one_of_the_two_dags() -> None:
+    assert [dag_id for dag_id in (TASKFLOW, TRADITIONAL) if TAG in dags()[dag_id].tags] == [TASKFLOW]
