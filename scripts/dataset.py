@@ -23,8 +23,11 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = Path(__file__).parent / "dataset_template"
 LIST = Path("include/datasets/__init__.py")
 FOLDERS = ("include/datasets/{}", "local/sources/{}", "tests/datasets/{}")
-# Tags of DAGs, and what generated files call something else.
-_USED = ("smoke", "taskflow", "traditional", "datasets", "day", "good")
+# Tags of DAGs, what generated files call something else, and the datasets of tests.
+_USED = (
+    *("smoke", "taskflow", "traditional", "datasets", "day", "good"),
+    *("readings", "rollups", "shares", "ledger", "shop"),
+)
 _IMPORT = re.compile(r"^from include\.datasets\.(\w+)\.dataset import (\w+)\n", re.MULTILINE)
 _TUPLE = re.compile(r"(?<=^DATASETS: tuple\[Dataset, \.\.\.\] = )\(.*?\)", re.MULTILINE | re.DOTALL)
 

@@ -324,8 +324,8 @@ NO_SUCH_COLUMN = "no_such_column"
 def test_a_declaration_that_cannot_work_is_found(
     project: Path, environment: dict[str, str], found: str, replacement: str, message: str
 ) -> None:
-    run([sys.executable, "-m", "scripts.dataset", "add", "fx_rates"], project, environment)
-    path = "include/datasets/fx_rates/dataset.py"
+    run([sys.executable, "-m", "scripts.dataset", "add", "made_by_a_test"], project, environment)
+    path = "include/datasets/made_by_a_test/dataset.py"
     text = (project / path).read_text()
     changed = re.sub(found, replacement, text, count=1, flags=re.DOTALL)
     assert changed != text
@@ -355,7 +355,7 @@ def test_a_suite_without_a_table_and_a_table_without_a_suite_are_found(
 
 @pytest.mark.linters
 def test_nothing_is_found_in_datasets_as_they_are_generated(project: Path, environment: dict[str, str]) -> None:
-    names = ("fx_rates", "b2", "a_name_as_long_as_the_name_of_a_dataset_")
+    names = ("made_by_a_test", "made_2", "made_up_name_as_long_as_one_may_be______")
     for name in names:
         run([sys.executable, "-m", "scripts.dataset", "add", name], project, environment)
     run(["git", "add", "--intent-to-add", "--all"], project, environment)

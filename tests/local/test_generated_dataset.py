@@ -22,7 +22,7 @@ def copy(tmp_path: Path) -> Path:
     script = [sys.executable, "-m", "scripts.dataset"]
     for dataset in DATASETS:
         subprocess.run([*script, "remove", dataset.name], cwd=tmp_path, env={"YES": "1"}, check=True)
-    subprocess.run([*script, "add", "fx_rates"], cwd=tmp_path, check=True)
+    subprocess.run([*script, "add", "made_by_a_test"], cwd=tmp_path, check=True)
     return tmp_path
 
 
@@ -30,11 +30,11 @@ def test_it_runs_and_can_be_queried(own_state: State, copy: Path) -> None:
     with command(own_state, "demo", cwd=copy) as demo:
         text, _ = demo.communicate(timeout=400)
     assert demo.returncode == 0, text
-    assert "fx_rates.publish_rows: success" in text
+    assert "made_by_a_test.publish_rows: success" in text
     for dataset in DATASETS:
         assert dataset.label not in text
 
-    with command(own_state, "sql", "select item, value from fx_rates.daily order by item", cwd=copy) as sql:
+    with command(own_state, "sql", "select item, value from made_by_a_test.daily order by item", cwd=copy) as sql:
         answer, _ = sql.communicate(timeout=60)
     assert sql.returncode == 0, answer
     assert "alpha" in answer

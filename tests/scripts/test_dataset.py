@@ -13,9 +13,12 @@ from local.login import Login
 from local.state import ROOT
 from scripts import dataset as script
 from scripts.dataset import LIST, Refused, add, parts, remove
+from tests.toy import TOYS
 
 COPIED = ("dags", "great_expectations", "include", "local", "scripts", "tests/datasets")
-NAMES = ("fx_rates", "b10", "b9", "a_name_as_long_as_the_name_of_a_dataset_")
+TOY_NAMES = [toy.name for toy in TOYS]
+NEW = "made_by_a_test"  # no dataset of a user's is called this
+NAMES = (NEW, "made_b10", "made_b9", "made_up_name_as_long_as_one_may_be______")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -43,10 +46,10 @@ def declared(copy: Path) -> list[str]:
 def test_a_dataset_that_is_added_and_removed_leaves_no_trace(copy: Path) -> None:
     before = files(copy)
 
-    written = add("fx_rates")
+    written = add(NEW)
 
     assert set(files(copy)) - set(before) == {path.as_posix() for path in written} - {LIST.as_posix()}
-    assert declared(copy) == [*(each.name for each in DATASETS), "fx_rates"]
+    assert declared(copy) == [*(each.name for each in DATASETS), NEW]
     code = "from include.datasets import DATASETS; from scripts.dataset import remove; remove(DATASETS[-1])"
     subprocess.run([sys.executable, "-c", code], cwd=copy, check=True)
     assert files(copy) == before
@@ -59,7 +62,7 @@ def test_datasets_are_listed_in_the_order_in_which_they_are_added_and_imported_a
     assert declared(copy) == [*(each.name for each in DATASETS), *NAMES]
     imports = [line for line in (copy / LIST).read_text().splitlines() if line.startswith("from include.datasets.")]
     added = [line.split(".")[2] for line in imports if line.split(".")[2] in NAMES]
-    assert added == ["a_name_as_long_as_the_name_of_a_dataset_", "b9", "b10", "fx_rates"]
+    assert added == ["made_b9", "made_b10", NEW, "made_up_name_as_long_as_one_may_be______"]
 
 
 @pytest.mark.parametrize("dataset", DATASETS, ids=lambda dataset: dataset.name)
@@ -85,10 +88,10 @@ def test_all_datasets_can_be_removed_and_another_be_added(copy: Path) -> None:
         remove(dataset)
     assert declared(copy) == []
 
-    add("fx_rates")
+    add(NEW)
 
-    assert declared(copy) == ["fx_rates"]
-    assert "= (FX_RATES,)\n" in (copy / LIST).read_text()  # one line, as ruff formats it
+    assert declared(copy) == [NEW]
+    assert f"= ({NEW.upper()},)\n" in (copy / LIST).read_text()  # one line, as ruff formats it
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,7 @@ def test_all_datasets_can_be_removed_and_another_be_added(copy: Path) -> None:
         ("class", "a reserved word"),
         ("order", "a reserved word"),
         ("data_freshness", "dags/data_freshness.py exists already"),
+        *((name, "the platform uses that name already") for name in ("admin", "reader", "smoke", "day", *TOY_NAMES)),
     ],
 )
 def test_a_name_that_cannot_be_used_is_refused_before_anything_is_written(copy: Path, name: str, message: str) -> None:
@@ -117,11 +121,11 @@ def test_a_name_that_cannot_be_used_is_refused_before_anything_is_written(copy: 
 
 
 def test_a_dataset_that_exists_is_not_overwritten(copy: Path) -> None:
-    add("fx_rates")
+    add(NEW)
     before = files(copy)
 
     with pytest.raises(Refused, match="exists already"):
-        add("fx_rates")
+        add(NEW)
 
     assert files(copy) == before
 
@@ -183,7 +187,7 @@ def test_a_dataset_that_is_not_there_is_not_removed(
 ) -> None:
     before = files(copy)
 
-    assert run(monkeypatch, "remove", "fx_rates") == 2
+    assert run(monkeypatch, "remove", NEW) == 2
 
-    assert "NAME=fx_rates: there is no such dataset. The datasets are: " in capsys.readouterr().err
+    assert f"NAME={NEW}: there is no such dataset. The datasets are: " in capsys.readouterr().err
     assert files(copy) == before
