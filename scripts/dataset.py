@@ -50,7 +50,7 @@ def add(name: str) -> list[Path]:
     values = {
         "name": name,
         "constant": name.upper(),
-        "title": name.replace("_", " ").capitalize(),
+        "title": " ".join(name.replace("_", " ").split()).capitalize(),
         "setting": f"{name.upper()}_BASE_URL",
     }
     environment = Environment(
