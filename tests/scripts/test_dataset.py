@@ -147,6 +147,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str, answer: str | None = None)
 def test_nothing_is_removed_without_a_yes(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: str | None
 ) -> None:
+    monkeypatch.delenv("YES", raising=False)
     before = files(copy)
 
     assert run(monkeypatch, "remove", DATASETS[0].name, answer=answer) == 2
