@@ -18,6 +18,9 @@ export VIRTUALENV_OVERRIDE_APP_DATA = $(CURDIR)/.airlock/cache/virtualenv
 # prek installs its tools with uv. If the machine has none, it uses the one that installed .venv, not a download.
 export PATH := $(PATH):$(CURDIR)/.airlock/uv/lib/bin:$(CURDIR)/.airlock/uv/venv/bin
 
+# Each process has a Postgres of its own; the tests of a file stay together, since they share what is slow to make.
+PYTEST = .venv/bin/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo up down sql dataset remove-dataset test test-fast test-infra prove-ci lint bench quality-diff \
 	requirements bootstrap plan apply destroy clean
@@ -48,10 +51,10 @@ remove-dataset: install ## remove a dataset, after showing what belongs to it (N
 	@exec .venv/bin/python -m scripts.dataset remove -- "$$NAME"
 
 test: install ## the whole test suite
-	@.venv/bin/python -m pytest
+	@$(PYTEST)
 
 test-fast: install ## without the tests that take half a minute or more
-	@.venv/bin/python -m pytest -m "not e2e and not infra and not linters and not prove"
+	@$(PYTEST) -m "not e2e and not infra and not linters and not prove"
 
 test-infra: install ## dev and prod in full on a stand-in of AWS (20 minutes)
 	@.venv/bin/python -m pytest tests/terraform -m ""
