@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from include.alerts.incidents import Incident
+from include.errors import printable
 from include.quality.outcome import GateClosed
 
 # Slack takes 150 characters in a header and 3,000 in a text, after escaping; it may count some characters double.
@@ -60,7 +61,7 @@ def clean(value: object) -> str:
     from airflow.sdk.log import redact  # type: ignore[attr-defined]  # Airflow re-exports it by import
 
     text = str(redact(str(value)[:_READ]))  # what a task's log masks
-    return _printable(_SECRET.sub(r"\1***", _URI_WITH_LOGIN.sub("***", text))[:_KEPT])
+    return printable(_SECRET.sub(r"\1***", _URI_WITH_LOGIN.sub("***", text))[:_KEPT], keep="\n")
 
 
 def gate_closed(incident: Incident, closed: GateClosed, link: str) -> Message:
@@ -72,9 +73,8 @@ def gate_closed(incident: Incident, closed: GateClosed, link: str) -> Message:
 
 def task_failed(incident: Incident, tries: int, error: object, link: str) -> Message:
     """Return the alert of a task whose last try failed."""
-    observed = (
-        f"{type(error).__name__}: {error}" if error else "no error was reported; if the log has none, it was killed"
-    )
+    found = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
+    observed = found or "no error was reported; if the log has none, it was killed"
     return _message(incident, ["expected: success", f"observed: at try {tries}, {observed}"], link)
 
 
@@ -94,11 +94,7 @@ def recovered(incident: Incident, lasted: timedelta, link: str) -> Message:
 
 def _message(incident: Incident, details: Iterable[str], link: str, recovery: str = "") -> Message:
     headline = f"{incident.subject} of {incident.day}: {recovery or _WHAT[incident.kind]}"
-    return Message(clean(headline), clean("\n".join(details)), _printable(link), recovery=bool(recovery))
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return Message(clean(headline), clean("\n".join(details)), printable(link), recovery=bool(recovery))
 
 
 def _escape(text: str) -> str:

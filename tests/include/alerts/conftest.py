@@ -101,7 +101,6 @@ def login(warehouse: Login, state: State) -> Login:
 @pytest.fixture
 def connections(toys: None, login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the connections of the toy datasets, the only ones there are, lead to the test's warehouse."""
-    monkeypatch.setenv("PGCONNECT_TIMEOUT", "5")  # callbacks set it: the fixture removes it after the test
     for dataset in TOYS:
         give(monkeypatch, dataset.connection, login)
 

@@ -1,11 +1,10 @@
 """What Airflow calls: one message when something fails, one when it has ended, and the task's result stays as it is."""
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
@@ -347,11 +346,25 @@ def test_success_is_not_reported(
     assert [each for each in caplog.records if each.name.startswith("include.alerts")] == []
 
 
-def test_a_callback_waits_three_seconds_for_the_warehouse(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PGCONNECT_TIMEOUT")
+def test_a_run_whose_time_is_up_is_reported(slack: Slack, recorded: Callable[[], Incidents]) -> None:
+    """Airflow's DAG processor calls the callback then, for a task that had not finished."""
+    failed({**context("extract"), "reason": "timed_out", "dag": SimpleNamespace(dagrun_timeout=timedelta(hours=6))})  # type: ignore[typeddict-item]
 
-    with callbacks._warehouse({}):
-        assert os.environ["PGCONNECT_TIMEOUT"] == "3"
+    assert "the run had not ended after 6:00:00, so Airflow ended it" in str(slack.taken)
+    assert recorded() == [(f"{DAG}.extract", "task", "2023-08-01", False)]
+
+
+def test_a_locked_warehouse_does_not_get_the_task_killed(
+    warehouse: Login, slack: Slack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(callbacks._QUICK, "limits", {"lock_timeout": "1s"})
+    with warehouse.connect() as admin:
+        admin.execute("lock table quality.incident")
+
+        failed(context("extract", RuntimeError("no")))
+
+    assert len(slack.taken) == 1
+    assert "The incident is not recorded: LockNotAvailable" in caplog.text
 
 
 def test_a_silent_warehouse_and_a_silent_slack_do_not_get_the_task_killed(
@@ -359,8 +372,9 @@ def test_a_silent_warehouse_and_a_silent_slack_do_not_get_the_task_killed(
 ) -> None:
     """Airflow kills a task's process some seconds after its end: a task that failed at once would then be retried."""
     seconds = conf.getint("core", "task_success_overtime")
-    assert seconds / 2 > 3 + 2 * notify.SECONDS  # Slack: to connect, and to answer
-    monkeypatch.setenv("PGCONNECT_TIMEOUT", "2")  # the least that the driver takes
+    assert callbacks._QUICK["limits"]["statement_timeout"] == callbacks._QUICK["limits"]["lock_timeout"] == "7s"
+    assert seconds > callbacks._QUICK["connect_timeout"] + 7 + 2 * notify.SECONDS  # Slack: to connect, and to answer
+    monkeypatch.setitem(callbacks._QUICK, "connect_timeout", 2)  # the least that the driver takes
     monkeypatch.setattr(notify, "SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
