@@ -8,7 +8,6 @@ Runs every day at 12:00 UTC for the day before.
 
 from pathlib import Path
 
-from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param
@@ -17,7 +16,7 @@ from include.alerts.callbacks import recovered
 from include.datasets.daily_operations import tasks
 from include.datasets.daily_operations.dataset import DAILY_OPERATIONS
 from include.pipeline.dag_defaults import dag_defaults
-from include.pipeline.refresh import REFRESH_PARAMETERS, refresh_statements
+from include.pipeline.refresh import REFRESH_PARAMETERS, RefreshOperator, refresh_statements
 
 with DAG(
     **dag_defaults(DAILY_OPERATIONS.owner),
@@ -45,7 +44,7 @@ with DAG(
 ):
     start = PythonOperator(task_id="start", python_callable=tasks.open_batch)
     refreshes = [
-        SQLExecuteQueryOperator(
+        RefreshOperator(
             task_id=f"refresh_{view.name}",
             conn_id=DAILY_OPERATIONS.connection,
             sql=refresh_statements(DAILY_OPERATIONS, view),

@@ -6,6 +6,8 @@ due, and which days have no data. What is late is reported once, and once more w
 never published is not late.
 """
 
+from datetime import timedelta
+
 from airflow.sdk import CronTriggerTimetable, dag, task
 
 from include.alerts import freshness
@@ -14,7 +16,7 @@ from include.pipeline.dag_defaults import dag_defaults
 
 
 @dag(
-    **dag_defaults(),
+    **dag_defaults(longest_run=timedelta(minutes=55)),
     dag_id="data_freshness",
     description="Reports when a dataset's last due day is not published",
     doc_md=__doc__,

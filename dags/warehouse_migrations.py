@@ -16,7 +16,7 @@ from include.pipeline.dag_defaults import dag_defaults
 
 
 @dag(
-    **dag_defaults(),
+    **dag_defaults(longest_run=timedelta(hours=12)),
     dag_id="warehouse_migrations",
     description="Versioned migrations of the warehouse and the passwords of its roles",
     doc_md=__doc__,

@@ -11,18 +11,22 @@ from psycopg.conninfo import conninfo_to_dict
 from include.warehouse.roles import APP, READER
 from local import postgres
 from local.login import MADE_HERE, Login
+from local.processes import Processes
 from local.state import LocalError, State
 
 WAREHOUSE = "warehouse"
 
 
 @contextmanager
-def server(state: State, own_url: str | None) -> Iterator[Login]:
-    """Yield the admin's login to a running server: the user's own at `own_url`, else the embedded one."""
+def server(state: State, own_url: str | None, processes: Processes | None = None) -> Iterator[Login]:
+    """Yield the admin's login to a running server: the user's own at `own_url`, else the embedded one.
+
+    Adds the embedded one to `processes`, by its log.
+    """
     if own_url:
         yield _own_server(own_url)
     else:
-        with postgres.embedded(state) as login:
+        with postgres.embedded(state, processes) as login:
             yield login
 
 
@@ -61,7 +65,10 @@ def query(login: Login, text: str) -> int:
         "PGUSER": login.user,
         "PGPASSWORD": login.password,
         "PGDATABASE": login.dbname,
+        # What is shown is the same on every server.
         "PGCLIENTENCODING": "UTF8",
+        "PGDATESTYLE": "ISO",
+        "PGTZ": "UTC",
     }
     options = ["--no-psqlrc", "--set=ON_ERROR_STOP=1", "--pset=pager=off"]
     return subprocess.run([postgres.PROGRAMS / "psql", *options, f"--command={text}"], env=env, check=False).returncode
@@ -70,8 +77,15 @@ def query(login: Login, text: str) -> int:
 def _own_server(url: str) -> Login:
     try:
         parts = conninfo_to_dict(url)
+        host = str(parts.pop("host"))
+        if host.startswith(("/", "@")):
+            # The URL and the password file with which Airflow reaches its own tables cannot name one.
+            raise LocalError(
+                f"AIRLOCK_DATABASE_URL names the Unix socket {host}, which is not supported: let the server listen on "
+                "127.0.0.1, and write postgresql://ADMIN:PASSWORD@127.0.0.1:PORT/postgres"
+            )
         login = Login(
-            host=str(parts.pop("host")),
+            host=host,
             port=int(parts.pop("port", None) or 5432),
             user=str(parts.pop("user")),
             password=str(parts.pop("password", None) or ""),

@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import psycopg
 from psycopg import sql
 
 from include.warehouse.roles import set_password
+from include.warehouse.session import Session
 
 MADE_HERE = "made by Airlock's local platform"
 
@@ -22,16 +22,10 @@ class Login:
     password: str = field(repr=False)
     dbname: str
 
-    def connect(self, **options: object) -> psycopg.Connection[tuple[Any, ...]]:
-        """Open a connection; the caller closes it."""
-        return psycopg.connect(
-            host=self.host,
-            port=self.port,
-            user=self.user,
-            password=self.password,
-            dbname=self.dbname,
-            connect_timeout=10,
-            **options,  # type: ignore[arg-type]
+    def connect(self, **options: Any) -> Session:
+        """Open a session, as the DAGs do; the caller closes it."""
+        return Session.connect(
+            host=self.host, port=self.port, user=self.user, password=self.password, dbname=self.dbname, **options
         )
 
     def as_airflow_connection(self) -> str:
@@ -63,12 +57,17 @@ def ensure_role(admin: Login, login: Login) -> None:
 
 
 def ensure_database(admin: Login, name: str, owner: str) -> None:
-    """Create a database if it is missing, with a comment that says who created it."""
+    """Create a database if it is missing, with a comment that says who created it, and closed to other roles.
+
+    Its encoding and order of texts are the same on every server, and it has nothing of the server's template.
+    """
+    database = sql.Identifier(name)
     with admin.connect(autocommit=True) as connection:
         if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
             connection.execute(
-                sql.SQL("create database {} owner {}").format(sql.Identifier(name), sql.Identifier(owner))
+                sql.SQL(
+                    "create database {} owner {} encoding 'UTF8' locale_provider libc locale 'C' template template0"
+                ).format(database, sql.Identifier(owner))
             )
-            connection.execute(
-                sql.SQL("comment on database {} is {}").format(sql.Identifier(name), sql.Literal(MADE_HERE))
-            )
+            connection.execute(sql.SQL("revoke connect, temporary on database {} from public").format(database))
+            connection.execute(sql.SQL("comment on database {} is {}").format(database, sql.Literal(MADE_HERE)))

@@ -1,12 +1,12 @@
 """What Airflow calls when a task has failed at its last try, and when a DAG's work is done.
 
 Both run in the task's process, which Airflow kills 20 s after the task's end: a failure that no retry can fix would
-then be retried. So nothing here waits for long: 3 s for the warehouse, 6 s for Slack, and as long for another process
-that reports the same incident. Heavy modules are imported inside: DAG files import this one.
+then be retried. So nothing here waits for long: 3 s to reach the warehouse, 6 s for Slack, and 7 s for an answer of the
+warehouse, where another process may be reporting the same incident. Heavy modules are imported inside: DAG files import
+this one.
 """
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_QUICK: dict[str, Any] = {
+    "connect_timeout": 3,
+    "tcp_user_timeout": 7_000,
+    "limits": {"statement_timeout": "7s", "lock_timeout": "7s"},
+}
+
 
 def failed(context: "Context") -> None:
     """Report, as on_failure_callback of tasks and DAGs, that a gate closed or that a task failed at its last try.
 
     Airflow calls a task's callback after its last try only, and not at all when the process was killed, for example
     because memory ran out. So DAGs have this callback as well: the DAG processor calls it at the end of a failed run,
-    without an error, for the task that failed last.
+    without an error, for the task that failed last, or that had not finished when the run's time was up.
     """
     from include.alerts import incidents, messages, notify
     from include.alerts.incidents import Incident
@@ -43,7 +49,7 @@ def failed(context: "Context") -> None:
         message = messages.gate_closed(incident, closed, closed.report or ti.log_url)
     else:
         incident = Incident(f"{ti.dag_id}.{ti.task_id}", "task", _batch_day(batch) or _run_day(context))
-        message = messages.task_failed(incident, ti.try_number, error, ti.log_url)
+        message = messages.task_failed(incident, ti.try_number, error or _time_is_up(context), ti.log_url)
     try:
         with _warehouse(batch) as connection:
             if error or not incidents.gate_closed(connection, ti.dag_id, ti.run_id):
@@ -74,11 +80,10 @@ def _warehouse(batch: dict[str, Any]) -> "Iterator[psycopg.Connection[Any]]":
     """Connect as the dataset of the run's batch, else as another: all of them reach the one warehouse."""
     from airflow.sdk.exceptions import AirflowNotFoundException
 
-    os.environ.setdefault("PGCONNECT_TIMEOUT", "3")  # the driver's own is minutes
     own_first = sorted(datasets.DATASETS, key=lambda dataset: dataset.name != batch.get("dataset"))
     for dataset in own_first:
         try:
-            connected = connect(dataset.connection)
+            connected = connect(dataset.connection, **_QUICK)
         except AirflowNotFoundException:  # of a dataset that is not set up yet
             continue
         with connected as connection:
@@ -101,6 +106,13 @@ def _batch_day(batch: dict[str, Any]) -> date | None:
         return date.fromisoformat(batch["day"])
     except (KeyError, TypeError, ValueError):  # no batch, or the `start` of a DAG that pushes something else
         return None
+
+
+def _time_is_up(context: "Context") -> str | None:
+    """Return what happened, when Airflow ended a run that took too long."""
+    if context.get("reason") != "timed_out":
+        return None
+    return f"the run had not ended after {context['dag'].dagrun_timeout}, so Airflow ended it"
 
 
 def _run_day(context: "Context") -> date:

@@ -1,5 +1,9 @@
 """Refreshing a view: the server runs its query into the staging table."""
 
+from typing import Any
+
+from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
+
 from include.dataset import Dataset, View
 
 REFRESH_PARAMETERS = {
@@ -7,6 +11,16 @@ REFRESH_PARAMETERS = {
     "batch_id": "{{ ti.xcom_pull('start')['batch_id'] }}",
 }
 """The values that the statements are run with, from the batch that the task `start` opened."""
+
+
+class RefreshOperator(SQLExecuteQueryOperator):
+    """Airflow's own operator, in a session of the warehouse."""
+
+    def get_db_hook(self) -> Any:
+        """Return the hook whose sessions do not depend on the server's settings."""
+        from include.warehouse.hook import WarehouseHook
+
+        return WarehouseHook(str(self.conn_id))
 
 
 def refresh_statements(dataset: Dataset, view: View) -> list[str]:

@@ -5,6 +5,7 @@ a private copy of that folder, which is made for one run and removed afterwards.
 """
 
 import json
+import logging
 import math
 import re
 import shutil
@@ -21,15 +22,17 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import URL
 
 from include.dataset import Dataset, suite_name
 from include.errors import PermanentError
 from include.quality.outcome import SAMPLE, Finding, Outcome, Validation
 from include.warehouse.columns import identifier
-from include.warehouse.passfile import write_passfile
+from include.warehouse.session import another
+
+log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent.parent / "great_expectations"
+_OBSERVED = 1000  # characters
 _ONE_AT_A_TIME = Lock()  # GX keeps its context and its YAML parser in globals, which threads would share
 
 
@@ -53,12 +56,12 @@ def gate(
 
     started_at, clock = datetime.now(UTC), time.perf_counter()
     values = {**(parameters or {}), "day": str(day), "batch_id": str(batch_id)}
-    with _private_copy(connection, dataset, values) as folder, _ONE_AT_A_TIME:
+    with _private_copy(dataset, values) as folder, _ONE_AT_A_TIME:
         context = great_expectations.get_context(mode="file", context_root_dir=folder)
+        _connect(context.data_sources.get("warehouse"), connection)
         result = _checkpoint(context, dataset, batch_id).run()
         if data_docs:
-            context.build_data_docs()
-            shutil.copytree(folder / "uncommitted" / "report", data_docs, dirs_exist_ok=True)
+            _build_data_docs(context, folder, data_docs)
         staging_tables = {suite_name(each): dataset.staging_name(each) for each in dataset.publishes}
         validations = [
             _validation(run, context.suites.get(suite), staging_tables[suite], batch_id, connection)
@@ -68,10 +71,24 @@ def gate(
     return Outcome(dataset.name, started_at, time.perf_counter() - clock, validations)
 
 
+def _connect(warehouse: Any, connection: psycopg.Connection[Any]) -> None:
+    """Let GX use sessions like this one, instead of a connection of its own making."""
+    from sqlalchemy import event
+
+    for engine in (warehouse.get_engine(), warehouse.get_execution_engine().engine):  # it tries one and uses the other
+        event.listen(engine, "do_connect", lambda *_: another(connection))
+
+
+def _build_data_docs(context: Any, folder: Path, target: Path) -> None:
+    try:
+        context.build_data_docs()
+        shutil.copytree(folder / "uncommitted" / "report", target, dirs_exist_ok=True)
+    except Exception:  # as with the report, the verdict stands
+        log.warning("Data Docs could not be made.", exc_info=True)
+
+
 @contextmanager
-def _private_copy(
-    connection: psycopg.Connection[Any], dataset: Dataset, values: Mapping[str, object]
-) -> Iterator[Path]:
+def _private_copy(dataset: Dataset, values: Mapping[str, object]) -> Iterator[Path]:
     with TemporaryDirectory(prefix="airlock-gate-") as temporary:  # only its owner may enter it
         folder = Path(temporary) / "great_expectations"
         (folder / "expectations").mkdir(parents=True)
@@ -80,13 +97,7 @@ def _private_copy(
             _copy_suite(suite_name(each), folder / "expectations", values)
         uncommitted = folder / "uncommitted"
         uncommitted.mkdir()
-        password_file = uncommitted / "pgpass"
-        write_passfile(password_file, connection.info.password)
-        url = URL.create(
-            "postgresql+psycopg",
-            query={**connection.info.get_parameters(), "passfile": str(password_file)},
-        ).render_as_string()  # percent-encoded: nothing in it means anything to YAML or to GX
-        (uncommitted / "config_variables.yml").write_text(f"AIRLOCK_GATE_URL: '{url}'\n")
+        (uncommitted / "config_variables.yml").write_text("AIRLOCK_GATE_URL: postgresql+psycopg://\n")
         yield folder
 
 
@@ -193,7 +204,8 @@ def _finding(suite: str, result: Any) -> Finding:
         # GX reports an expectation that could not be evaluated as an ordinary failure. It is not known to be met.
         severity="critical" if error else str(config.severity.value),
         verdict="passed" if result.success else "failed",
-        observed=f"an error: {error}" if error else str(observed),
+        # Cut: of a set of values, GX observes all that the batch has.
+        observed=f"an error: {error}" if error else str(observed)[:_OBSERVED],
         observed_number=_number(observed),
         checked=found.get("element_count"),
         # For rows found by a query, GX returns their number as the observed value.

@@ -1,6 +1,7 @@
 """Bringing the warehouse's schema up to date: the platform's migrations, then those of each dataset, by Alembic."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,10 +9,13 @@ import psycopg
 
 from include.dataset import Dataset
 from include.errors import PermanentError
+from include.warehouse import queries
 from include.warehouse.migration import check_numbers
-from include.warehouse.roles import set_password
+from include.warehouse.roles import APP, READER, set_password
 from include.warehouse.staging import ensure_schemas, ensure_staging
 
+# A migration may take hours. While it waits for a table, all who need that table wait behind it: so not for long.
+LIMITS = {"statement_timeout": "6h", "lock_timeout": "1min"}
 _MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 
 
@@ -33,14 +37,15 @@ def migrate(
     engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
     with engine.begin() as connection:
         admin = cast(psycopg.Connection[Any], connection.connection.driver_connection)
-        # One migration run at a time; the lock ends with the transaction.
-        admin.execute("select pg_advisory_xact_lock(hashtextextended('airlock migrations', 0))")
+        for name, value in LIMITS.items():
+            admin.execute("select set_config(%s, %s, true)", [name, value])
+        _check_rights(admin)
+        _take_turn(admin)
         if admin.execute("select to_regclass('warehouse.alembic_version') is not null").fetchone() == (True,):
             raise PermanentError(
                 "This warehouse was made by the first version of Airlock, which cannot be upgraded: run `make clean`, "
                 "then start again."
             )
-        admin.execute("create schema if not exists warehouse")
         applied = _upgrade(connection, "warehouse", _MIGRATIONS / "versions")
         datasets = tuple(datasets)
         for dataset in datasets:
@@ -53,6 +58,22 @@ def migrate(
         for role, password in passwords.items():
             set_password(admin, role, password)
     return applied
+
+
+def _check_rights(admin: psycopg.Connection[Any]) -> None:
+    """Raise PermanentError unless the admin may do what migrations do, before any of it is done."""
+    missing = admin.execute(queries.read("warehouse/missing_rights"), {"roles": [APP, READER]}).fetchone()
+    if missing:
+        raise PermanentError("Nothing was migrated. The role {} must be able to {}".format(*missing))
+
+
+def _take_turn(admin: psycopg.Connection[Any]) -> None:
+    """Let only this transaction migrate, by a lock that only an admin can take."""
+    with suppress(psycopg.errors.UniqueViolation), admin.transaction():  # the first one has created them meanwhile
+        admin.execute("create schema if not exists warehouse")
+        admin.execute("create table if not exists warehouse.lock (name text primary key)")
+    if admin.execute("select to_regclass('warehouse.migrations_warehouse') is not null").fetchone() == (True,):
+        admin.execute("lock table warehouse.migrations_warehouse in share update exclusive mode")
 
 
 def _upgrade(connection: Any, name: str, folder: Path) -> list[str]:

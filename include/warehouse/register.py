@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from include.errors import PermanentError
 from include.warehouse import queries
@@ -53,8 +54,13 @@ def unpublished(connection: psycopg.Connection[Any], batch_id: UUID) -> UUID:
 
 
 def lock(connection: psycopg.Connection[Any], name: str) -> None:
-    """Take the lock of this name, and hold it until the transaction ends; wait while another session holds it."""
-    connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+    """Take the lock of this name, and hold it until the transaction ends; wait while another session holds it.
+
+    Whoever inserts a name that another transaction has inserted waits until that one ends, even if it has deleted the
+    name again, so a lock leaves no row. An advisory lock would do the same, but everybody who can log in can take one.
+    """
+    connection.execute("insert into warehouse.lock (name) values (%s)", [name])
+    connection.execute("delete from warehouse.lock where name = %s", [name])
 
 
 def claim_batch(connection: psycopg.Connection[Any], staging_table: str, batch_id: UUID) -> None:
@@ -95,8 +101,11 @@ def register(
     batch_id: UUID,
     run: Run,
     restores: int | None = None,
+    changes: dict[str, Any] | None = None,
 ) -> None:
     """Make a batch what readers see of an object; `restores` is the publication that a rollback restores.
+
+    `changes` says how the rows differ from those that readers saw of the day before, as day_changes.sql returns it.
 
     A batch that they see already is not registered again, so a retry adds no row.
     """
@@ -106,7 +115,15 @@ def register(
     with psycopg.ClientCursor(connection) as cursor:  # several statements with bound values in one file
         cursor.execute(
             queries.read("warehouse/register_publication"),
-            {"object": name, "scope": scope, "day": day, "batch_id": batch_id, "restores": restores, **run._asdict()},
+            {
+                "object": name,
+                "scope": scope,
+                "day": day,
+                "batch_id": batch_id,
+                "restores": restores,
+                "changes": changes and Jsonb(changes),
+                **run._asdict(),
+            },
         )
 
 

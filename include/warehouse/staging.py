@@ -24,6 +24,10 @@ from include.warehouse.columns import (
 )
 from include.warehouse.roles import APP, READER
 
+# Replacing a day leaves as many dead rows as the day has. By default Postgres cleans up only when a fifth of the table
+# is dead: in a table of years, that would be months of replaced days.
+_AUTOVACUUM = sql.SQL("autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000")
+
 
 def ensure_schemas(connection: psycopg.Connection[Any], dataset: Dataset) -> None:
     """Create the schemas of a dataset that are missing: of what it publishes, and of its staging tables."""
@@ -52,6 +56,8 @@ def ensure_staging(connection: psycopg.Connection[Any], dataset: Dataset) -> Non
             _refuse_taken_name(connection, dataset, each, ours=found is not None)
             if columns_of(connection, dataset.published_name(each)) != wanted:
                 _create_view(connection, dataset, each, wanted)
+        for table in (dataset.staging_name(each), *([] if isinstance(each, View) else [dataset.published_name(each)])):
+            connection.execute(sql.SQL("alter table {} set ({})").format(identifier(table), _AUTOVACUUM))
         _grant(connection, dataset, each)
 
 
@@ -148,10 +154,9 @@ def _create_view(connection: psycopg.Connection[Any], dataset: Dataset, view: Vi
 
 def _grant(connection: psycopg.Connection[Any], dataset: Dataset, each: Table | View) -> None:
     published, staging = (identifier(name(each)) for name in (dataset.published_name, dataset.staging_name))
-    rights = "select, insert, update, delete"
     for privileges, table, role in (
-        (rights, staging, APP),
-        (rights if isinstance(each, Table) else "select", published, APP),
+        ("select, insert, update, delete", staging, APP),  # the quarantine puts repaired rows in with an update
+        ("select, insert, delete" if isinstance(each, Table) else "select", published, APP),
         ("select", published, READER),
     ):
         connection.execute(sql.SQL("grant {} on {} to {}").format(sql.SQL(privileges), table, sql.Identifier(role)))

@@ -5,9 +5,11 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
@@ -33,30 +35,44 @@ def publish(
     """
     from include.quality.report.pages import pages
 
-    register.lock(connection, "quality report")  # whoever writes the shared pages last has read what all others stored
     try:
+        # Whoever writes the shared pages last has read what all others stored.
+        register.lock(connection, "quality report")
         return storage.write(root, pages(connection, checkpoint, validation_ids, now or datetime.now(UTC)))
     except Exception:  # another dataset's declaration, which the home page reads, may be what failed
         log.warning("The report of %s could not be made; the verdict stands.", checkpoint, exc_info=True)
         return None
     finally:
-        connection.rollback()  # it only read
+        _end(connection)
 
 
-def refresh(connection: psycopg.Connection[Any], checkpoint: str, root: str) -> None:
-    """Update the pages that show what readers see of a dataset. A failure is a warning in the log."""
-    from include.quality.report.pages import lists
+def refresh(connection: psycopg.Connection[Any], checkpoint: str, batch_id: UUID, root: str) -> None:
+    """Update the pages that show what readers see of a dataset, after a batch was published.
+
+    A failure is a warning in the log.
+    """
+    from include.quality.report.pages import published
 
     try:
         register.lock(connection, "quality report")
-        storage.write(root, lists(connection, checkpoint, datetime.now(UTC)))
-        connection.commit()
+        storage.write(root, published(connection, checkpoint, batch_id, datetime.now(UTC)))
     except Exception as error:  # what was published is published
         log.warning("The report of %s could not be updated: %s", checkpoint, error)
+    finally:
+        _end(connection)
+
+
+def _end(connection: psycopg.Connection[Any]) -> None:
+    """End the transaction, which only read and locked, even if the connection is lost."""
+    with suppress(psycopg.Error):
+        connection.rollback()
 
 
 def copy_data_docs(site: Path, root: str, name: str) -> None:
     """Put Great Expectations' own pages below `<root>/<name>`; an unreachable root is a warning in the log."""
-    pages = {f"{name}/{page.relative_to(site).as_posix()}": page.read_text() for page in site.rglob("*.html")}
-    if storage.write(root, pages):
+    pages = {
+        f"{name}/{page.relative_to(site).as_posix()}": page.read_text("utf-8", errors="replace")
+        for page in site.rglob("*.html")
+    }
+    if pages and storage.write(root, pages):
         log.info("Data Docs: %s/%s/index.html", root, name)

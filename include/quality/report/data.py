@@ -135,6 +135,29 @@ class Quarantined:
     """How many rows were kept out of the batch."""
 
 
+@dataclass(frozen=True)
+class Changes:
+    """How a published batch differs from what readers saw of the day before."""
+
+    object: str
+    added: int
+    removed: int
+    altered: int
+    sample: list[dict[str, dict[str, Any] | None]]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the sample, with what happened to each in the column without a name."""
+        return [_changed_row(each["before"], each["after"]) for each in self.sample]
+
+
+def _changed_row(before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, Any]:
+    if before is None or after is None:
+        return {"": "removed" if before else "added", **(before or after or {})}
+    values = {name: value if value == before[name] else f"{before[name]} → {value}" for name, value in after.items()}
+    return {"": "altered", **values}
+
+
 def run(connection: psycopg.Connection[Any], ids: Sequence[int]) -> Run:
     """Return the run of these validations."""
     with connection.cursor(row_factory=class_row(Validation)) as cursor:
@@ -195,6 +218,18 @@ def quarantined(connection: psycopg.Connection[Any], run: Run) -> dict[str, list
         for each in cursor.execute(queries.read("quality/quarantined"), values):
             found.setdefault(each.staging_table, []).append(each)
     return found
+
+
+def latest_validations(connection: psycopg.Connection[Any], checkpoint: str, batch_id: UUID) -> list[int]:
+    """Return the validations of the last run of a batch; none when it was never validated."""
+    values = {"checkpoint": checkpoint, "batch_id": batch_id}
+    return [id_ for (id_,) in connection.execute(queries.read("quality/latest_validations"), values)]
+
+
+def changes(connection: psycopg.Connection[Any], run: Run) -> list[Changes]:
+    """Return how a run's batch changed each object when it was last published; none if its day was new."""
+    found = connection.execute(queries.read("quality/changes"), {"batch_id": run.first.batch_id})
+    return [Changes(name, **{**each, "sample": each["sample"] or []}) for name, each in found]
 
 
 def columns(connection: psycopg.Connection[Any], run: Run) -> list[str]:

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
+from uuid import UUID
 
 import psycopg
 
@@ -34,6 +35,12 @@ def pages(
     [title] = [each.title for each in all_subjects(connection) if each.name == checkpoint]
     own = _run_page(connection, run, title=title, now=now, up="../../")
     return {run_path(run): own, **lists(connection, checkpoint, now)}
+
+
+def published(connection: psycopg.Connection[Any], checkpoint: str, batch_id: UUID, now: datetime) -> dict[str, str]:
+    """Return the pages that a publication changes, by their paths: that of the batch's run, and those that list it."""
+    ids = data.latest_validations(connection, checkpoint, batch_id)
+    return pages(connection, checkpoint, ids, now) if ids else lists(connection, checkpoint, now)
 
 
 def lists(connection: psycopg.Connection[Any], checkpoint: str, now: datetime) -> dict[str, str]:
@@ -80,6 +87,7 @@ def _run_page(connection: psycopg.Connection[Any], run: Run, **values: Any) -> s
         found=found,
         failed=failed,
         quarantined=quarantined,
+        changes=data.changes(connection, run),
         table=lambda rows, column="value": table(rows, column, order),
         airflow_url=_airflow_url(run.first),
         **values,

@@ -110,11 +110,23 @@ def test_everything_published_has_a_staging_table_of_its_columns(
     day = {f"btree ({each.day})"} if isinstance(each, Table) else set()
     assert indexes(admin, staging) == {"btree (batch_id)", *day}
     assert privileges(admin, staging) == {APP: RIGHTS}
-    assert privileges(admin, published) == {APP: RIGHTS if day else {"SELECT"}, READER: {"SELECT"}}
+    assert privileges(admin, published) == {APP: RIGHTS - {"UPDATE"} if day else {"SELECT"}, READER: {"SELECT"}}
     constraints = admin.execute(
         "select conname from pg_constraint where conrelid = %s::regclass and contype <> 'n'", [staging]
     )
     assert constraints.fetchall() == []  # the gate must see, and report, what a constraint would refuse
+
+
+@pytest.mark.parametrize(("dataset", "each"), EVERYTHING, ids=NAMES)
+def test_a_large_table_is_vacuumed_after_a_few_replaced_days(
+    admin: psycopg.Connection[Any], dataset: Dataset, each: Table | View
+) -> None:
+    tables = [dataset.staging_name(each)] + ([dataset.published_name(each)] if isinstance(each, Table) else [])
+    for name in tables:
+        [(set_here,)] = admin.execute("select reloptions from pg_class where oid = %s::regclass", [name]).fetchall()
+        options = {option: float(value) for option, value in (each.split("=") for each in set_here)}
+        dead = options["autovacuum_vacuum_threshold"] + options["autovacuum_vacuum_scale_factor"] * 2 * 252 * 11_000
+        assert dead < 7 * 11_000  # two years of a market with 11,000 rows a day
 
 
 @pytest.mark.parametrize("dataset", ALL, ids=lambda dataset: dataset.name)

@@ -7,7 +7,7 @@ END $$;
 
 DO $$
 BEGIN
-    CREATE ROLE airlock_reader LOGIN;
+    CREATE ROLE airlock_reader LOGIN CONNECTION LIMIT 50; -- of 100 in a deployment: the others are for the DAGs
 EXCEPTION WHEN duplicate_object THEN NULL;
 END $$;
 
@@ -44,8 +44,11 @@ CREATE INDEX publication_batch ON warehouse.publication (batch_id);
 -- What was published is never written again: the views show it, and a rollback may go back to it. Whoever writes a
 -- batch claims it first, in a statement of its own, so that the next one sees what an earlier claimant committed.
 CREATE FUNCTION warehouse.claim_batch(staging_table text, batch uuid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    claimed text := staging_table || '/' || batch;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended(staging_table || '/' || batch, 0));
+    INSERT INTO warehouse.lock (name) VALUES (claimed);
+    DELETE FROM warehouse.lock WHERE name = claimed;
     IF EXISTS (SELECT 1 FROM warehouse.publication WHERE batch_id = batch) THEN
         RAISE EXCEPTION 'Batch % was published and stays as it is; clear the run from its start task on', batch;
     END IF;
@@ -58,3 +61,15 @@ GRANT USAGE ON SCHEMA warehouse TO airlock_app, airlock_reader;
 -- (The linter cannot parse a grant that begins like this on a schema of this name.)
 GRANT SELECT, INSERT, UPDATE (is_current) ON warehouse.publication TO airlock_app; -- noqa: PRS
 GRANT SELECT ON warehouse.publication TO airlock_reader;
+-- The names of locks, in which no row stays (include/warehouse/register.py). Readers can neither take nor see one.
+GRANT SELECT, INSERT, DELETE ON warehouse.lock TO airlock_app; -- noqa: PRS
+
+-- By default everybody who can log in to the server may connect to each of its databases, and create temporary tables.
+DO $$
+BEGIN
+    EXECUTE format('REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM public', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO airlock_app, airlock_reader', current_database());
+    IF to_regnamespace('public') IS NOT NULL THEN -- in a database of Postgres 14 or older, everybody may create there
+        REVOKE CREATE ON SCHEMA public FROM public;
+    END IF;
+END $$;

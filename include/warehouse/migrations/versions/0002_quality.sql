@@ -85,7 +85,8 @@ COMMENT ON TABLE quality.incident IS 'What was reported, once, and when it ended
 CREATE UNIQUE INDEX incident_open ON quality.incident (subject, kind, day) WHERE closed_at IS NULL;
 
 GRANT USAGE ON SCHEMA quality TO airlock_app, airlock_reader;
-GRANT SELECT, INSERT, DELETE ON quality.validation, quality.expectation_result, quality.quarantine TO airlock_app;
+GRANT SELECT, INSERT, DELETE ON quality.validation, quality.quarantine TO airlock_app;
+GRANT SELECT, INSERT ON quality.expectation_result TO airlock_app; -- they are deleted with their validation
 GRANT UPDATE (repaired, returned_in) ON quality.quarantine TO airlock_app;
-GRANT SELECT, INSERT, UPDATE (closed_at, message) ON quality.incident TO airlock_app;
+GRANT SELECT, INSERT, UPDATE (closed_at) ON quality.incident TO airlock_app;
 GRANT SELECT ON ALL TABLES IN SCHEMA quality TO airlock_reader;

@@ -1,6 +1,7 @@
 """Writing the pages: to any root, two runs at once, and at a cost that does not grow with the history."""
 
 import logging
+import resource
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,12 +16,12 @@ import pytest
 
 from include.quality import report
 from include.quality.report import storage
-from include.warehouse.register import Run, register
+from include.warehouse.register import Run, lock, register
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
 from tests.include.quality.report.filled import DAY, FAILED, NOW, publish, read, store, validation
-from tests.include.warehouse.concurrency import PATIENCE, await_blocked
+from tests.include.warehouse.concurrency import PATIENCE, await_blocked, terminate
 from tests.toy import READINGS, ROLLUPS
 from tests.toy.batches import PUBLISHED
 
@@ -73,6 +74,43 @@ def test_an_unreachable_root_is_a_warning(
     assert app.info.transaction_status == IDLE
 
 
+def test_a_page_is_never_half_written(
+    app: psycopg.Connection[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    report.publish(app, READINGS.name, store(app), str(tmp_path), now=NOW)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # ends a write midway, as a full disk does
+    try:
+        with caplog.at_level(logging.WARNING, logger="include.quality.report"):
+            report.refresh(app, READINGS.name, uuid4(), str(tmp_path))
+            assert report.publish(app, READINGS.name, store(app), str(tmp_path), now=NOW) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert "could not be written" in caplog.text
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("trouble", ["a lost connection", "a lock that is held"])
+def test_a_report_that_the_warehouse_does_not_allow_is_a_warning(
+    warehouse: Login, state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    login = warehouse.as_role(APP, state.secrets[APP], warehouse.dbname)
+    with login.connect() as holder, login.connect(limits={"lock_timeout": "100ms"}) as connection:
+        ids = store(connection)
+        if trouble == "a lost connection":
+            terminate(warehouse, connection.info.backend_pid)
+        else:
+            lock(holder, "quality report")
+
+        assert report.publish(connection, READINGS.name, ids, str(tmp_path), now=NOW) is None
+        report.refresh(connection, READINGS.name, uuid4(), str(tmp_path))
+
+    assert "The report of readings could not be made; the verdict stands." in caplog.text
+    assert "The report of readings could not be updated" in caplog.text
+
+
 def test_what_was_published_since_is_shown_by_the_shared_pages_only(
     app: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
@@ -81,7 +119,7 @@ def test_what_was_published_since_is_shown_by_the_shared_pages_only(
     with app.transaction():
         register(app, PUBLISHED, "day", DAY, uuid4(), Run("a_dag", "a run"))
 
-    report.refresh(app, READINGS.name, str(tmp_path))
+    report.refresh(app, READINGS.name, uuid4(), str(tmp_path))
 
     assert {path.name for path, text in before.items() if path.read_text() != text} == {"index.html"}
     for page in (tmp_path / "index.html", tmp_path / "readings" / "index.html"):
@@ -91,7 +129,7 @@ def test_what_was_published_since_is_shown_by_the_shared_pages_only(
 def test_a_dataset_that_was_never_validated_is_on_the_home_page_only(
     app: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
-    report.refresh(app, READINGS.name, str(tmp_path))
+    report.refresh(app, READINGS.name, uuid4(), str(tmp_path))
 
     assert [path.name for path in tmp_path.rglob("*.html")] == ["index.html"]
 
@@ -101,7 +139,7 @@ def test_shared_pages_that_cannot_be_written_are_a_warning(
 ) -> None:
     monkeypatch.setattr("include.quality.report.pages.lists", lambda *_: 1 / 0)
 
-    report.refresh(app, READINGS.name, str(tmp_path))
+    report.refresh(app, READINGS.name, uuid4(), str(tmp_path))
 
     assert "The report of readings could not be updated: division by zero" in caplog.text
 

@@ -1,0 +1,12 @@
+-- All suites of the last run of a batch. A batch can be validated again: a task is cleared, a row was repaired.
+SELECT id
+FROM quality.validation
+WHERE
+    checkpoint = %(checkpoint)s
+    AND batch_id = %(batch_id)s
+    AND started_at = (
+        SELECT max(latest.started_at)
+        FROM quality.validation AS latest
+        WHERE latest.checkpoint = %(checkpoint)s AND latest.batch_id = %(batch_id)s
+    )
+ORDER BY id
