@@ -1,6 +1,7 @@
 """A real Airflow on one machine: scheduler with LocalExecutor, DAG processor and API server, loopback only."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from include.warehouse import connections
 from include.warehouse.passfile import write_passfile
 from include.warehouse.roles import APP, READER
 from local.login import Login
-from local.processes import MARK, Processes, listens, running, stop, wait_until
+from local.processes import MARK, Processes, running, stop, wait_until
 from local.state import ROOT, LocalError, State
 from scripts.airflow_api import AirflowApi
 
@@ -68,6 +69,9 @@ def environment(
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_PATH": f"file://{state.xcom}",
         "AIRFLOW__COMMON_IO__XCOM_OBJECTSTORAGE_THRESHOLD": "65536",
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # the default of 5 s fails tasks on a busy machine
+        # Logs are the owner's only.
+        "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
+        "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": URL.create(
             "postgresql+psycopg2", metadata.user, None, metadata.host, metadata.port, metadata.dbname
         ).render_as_string(),
@@ -122,39 +126,42 @@ def migrate_metadata(metadata: Login, env: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def airflow(state: State, env: Mapping[str, str]) -> Iterator[tuple[AirflowApi, Processes]]:
+def airflow(
+    state: State, env: Mapping[str, str], listener: socket.socket, needed: Processes
+) -> Iterator[tuple[AirflowApi, Processes]]:
     """Run Airflow until the end of the context; yields a client once the DAGs can be triggered, and its processes.
 
-    Raises LocalError, with the end of the log, when a process ends or a DAG cannot be imported.
+    `listener` listens on the API server's port, and is closed here once the API server has it. `needed` are the
+    processes without which Airflow cannot work. Raises LocalError, with the end of the log, when one of those or of its
+    own ends, or a DAG cannot be imported.
     """
     started = datetime.now(UTC)
     api = AirflowApi(env["AIRFLOW__API__BASE_URL"])
     scheduler_path = f"{env['PYTHONPATH']}{os.pathsep}{ROOT / 'local' / 'airflow_config'}"
-    components = {
-        "api-server": (["api-server"], env),
-        "scheduler": (["scheduler", "--skip-serve-logs"], {**env, "PYTHONPATH": scheduler_path}),
-        "dag-processor": (["dag-processor"], env),
+    socket_file = listener.fileno()
+    components: dict[str, tuple[list[str], Mapping[str, str], list[int]]] = {
+        "api-server": (["local.api_server", f"{socket_file}"], env, [socket_file]),
+        "scheduler": (["airflow", "scheduler", "--skip-serve-logs"], {**env, "PYTHONPATH": scheduler_path}, []),
+        "dag-processor": (["airflow", "dag-processor"], env, []),
     }
     with ExitStack() as stack:
-        processes: dict[Path, subprocess.Popen[bytes]] = {}
-        for name, (arguments, its_env) in components.items():
+        processes: Processes = {}
+        for name, (module, its_env, inherited) in components.items():
             log = state.logs / f"{name}.log"
-            command = [sys.executable, "-m", "airflow", *arguments]
-            processes[log] = stack.enter_context(running(command, its_env, log))
+            command = [sys.executable, "-m", *module]
+            processes[log] = stack.enter_context(running(command, its_env, log, pass_fds=inherited))
         stack.callback(stop, processes.values())  # together: each takes some seconds
+        listener.close()  # else the clients of an API server that has ended would wait instead of being refused
 
-        server = processes[state.logs / "api-server.log"]
-        files = {path.name for path in Path(env["AIRFLOW__CORE__DAGS_FOLDER"]).glob("*.py")}
+        dag_files = {path.name for path in Path(env["AIRFLOW__CORE__DAGS_FOLDER"]).glob("*.py")}
 
         def ready() -> bool:
             try:
-                if not listens(server, int(env["AIRFLOW__API__PORT"])) or not api.healthy():
-                    return False
+                return api.healthy() and dag_files <= read_files(api, started)
             except requests.RequestException:
                 return False
-            return files <= read_files(api, started)
 
-        wait_until(ready, "Airflow", processes, seconds=_START_SECONDS)
+        wait_until(ready, "Airflow", {**needed, **processes}, seconds=_START_SECONDS)
         yield api, processes
 
 

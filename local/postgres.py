@@ -18,8 +18,8 @@ import psutil
 import psycopg
 
 from local.login import Login
-from local.processes import free_port, tail
-from local.state import LocalError, State, write_private
+from local.processes import Processes, free_port, listening_port, tail
+from local.state import LocalError, State, open_log, write_private
 
 # Found without importing the package: we do not use its way of running the server, which trusts any process that has
 # a dead server's id. The wheel has several major versions.
@@ -33,26 +33,30 @@ _PASSING = (b"postmaster.pid", b"shared memory", b"could not bind")
 
 
 @contextmanager
-def embedded(state: State) -> Iterator[Login]:
+def embedded(state: State, processes: Processes | None = None) -> Iterator[Login]:
     """Run the embedded server: TCP on loopback only, scram password, a free port, data kept in the state.
 
-    A server that a killed run left behind is stopped first. Raises LocalError with the end of the server's
-    log when it does not come up.
+    A server that a killed run left behind is stopped first. Adds the server to `processes`, by its log. Raises
+    LocalError with the end of the server's log when it does not come up.
     """
     place = _Place.of(state)
     _stop_server(place.data)
     if not place.data.exists():
         _initialise(place, state.secrets["postgres"])
     login, process = _start(place, state)
+    if processes is not None:
+        processes[log(state)] = process
     port_file = _port_file(state)
-    port_file.write_text(str(login.port))
     try:
+        with login.connect(autocommit=True) as admin:  # the roles need their own databases only
+            admin.execute("revoke connect on database postgres, template1 from public")
+        port_file.write_text(str(login.port))
         yield login
     finally:
         port_file.unlink(missing_ok=True)
         process.send_signal(signal.SIGINT)  # Postgres' fast shutdown
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=10)  # while it recovers from the death of one of its processes, it does not obey
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGQUIT)  # immediate: recovers by itself at the next start
             process.wait()
@@ -62,6 +66,17 @@ def of_running_platform(state: State) -> Login | None:
     """Return the login to the server of a platform that is running now, or None."""
     port_file = _port_file(state)
     return _login(state, int(port_file.read_text())) if state.holder() and port_file.exists() else None
+
+
+def log(state: State) -> Path:
+    """Return the server's log."""
+    return state.logs / "postgres.log"
+
+
+def killed_process(state: State) -> str:
+    """Return the line of the log that says that a process of the server was killed since it started; else ''."""
+    _, _, since = log(state).read_text(errors="replace").rpartition("starting PostgreSQL")
+    return next((line for line in since.splitlines() if "was terminated by signal" in line), "")
 
 
 def has_data(state: State) -> bool:
@@ -180,11 +195,11 @@ def _initialise(place: _Place, password: str) -> None:
 
 
 def _start(place: _Place, state: State) -> tuple[Login, subprocess.Popen[bytes]]:
-    log = state.logs / "postgres.log"
+    log_file = log(state)
     deadline = time.monotonic() + _START_SECONDS
     while True:
         login = _login(state, free_port())
-        with log.open("ab") as output:
+        with open_log(log_file) as output:
             before = output.tell()
             process = subprocess.Popen(
                 [
@@ -202,7 +217,8 @@ def _start(place: _Place, state: State) -> tuple[Login, subprocess.Popen[bytes]]
             )
         try:
             while process.poll() is None and time.monotonic() < deadline:
-                if _answers(login, place.data):
+                # Another server may have taken the port first, and would answer.
+                if listening_port(process) == login.port and _answers(login, place.data):
                     return login, process
                 time.sleep(0.05)
         except BaseException:
@@ -211,9 +227,9 @@ def _start(place: _Place, state: State) -> tuple[Login, subprocess.Popen[bytes]]
             raise
         process.kill()
         process.wait()
-        output_text = log.read_bytes()[before:]
+        output_text = log_file.read_bytes()[before:]
         if time.monotonic() > deadline or not any(passing in output_text for passing in _PASSING):
-            raise LocalError(f"The embedded Postgres did not start.\n{tail(log)}")
+            raise LocalError(f"The embedded Postgres did not start.\n{tail(log_file)}")
         time.sleep(1)
 
 
@@ -235,9 +251,11 @@ def stop_leftover(state: State) -> bool:
 def _stop_server(data: Path) -> bool:
     # Found by its command line: a pid file may name a process of somebody else.
     left = [each for each in psutil.process_iter(["name", "cmdline"]) if _is_postmaster(each, str(data))]
-    for process in left:
-        process.send_signal(signal.SIGINT)
-    psutil.wait_procs(left, timeout=30)
+    alive = left
+    for number in (signal.SIGINT, signal.SIGQUIT):  # as in `embedded`
+        for process in alive:
+            process.send_signal(number)
+        _, alive = psutil.wait_procs(alive, timeout=10)
     return bool(left)
 
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -14,23 +14,25 @@ from types import FrameType
 import psutil
 import requests
 
-from local.state import ROOT, LocalError, State
+from local.state import ROOT, LocalError, State, open_log
 
 # In the environment of every process of a platform and of its children, so that those of a killed run are found.
 MARK = "AIRLOCK_PLATFORM"
 
-Processes = Mapping[Path, subprocess.Popen[bytes]]
+Processes = dict[Path, subprocess.Popen[bytes]]
 """Running processes, by their logs."""
 
 
 @contextmanager
-def running(command: Sequence[str | Path], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str | Path], env: Mapping[str, str], log: Path, *, pass_fds: Collection[int] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in a session of its own, output to `log`; on leaving, stop it with SIGTERM.
 
-    `env` carries the mark: the platform's state folder.
+    `env` carries the mark: the platform's state folder. The process inherits the files of `pass_fds`, and no others.
     A session of its own keeps the terminal's Ctrl-C from reaching it before we decide the order of stopping.
     """
-    with log.open("ab") as output:
+    with open_log(log) as output:
         process = subprocess.Popen(
             [str(part) for part in command],
             env=dict(env),
@@ -39,6 +41,7 @@ def running(command: Sequence[str | Path], env: Mapping[str, str], log: Path) ->
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
     with _sessions(env[MARK]).open("a") as sessions:
         sessions.write(f"{process.pid}\n")
@@ -78,40 +81,51 @@ def wait_until(ready: Callable[[], bool], what: str, processes: Processes, *, se
 
 @contextmanager
 def serving(state: State, name: str, module: Sequence[str], *, health: str) -> Iterator[tuple[str, Processes]]:
-    """Run a server until the end of the context: `python -m <module and its arguments> --port PORT`.
+    """Run a server until the end of the context: `python -m <module and its arguments> --port 0`.
 
-    Yields its URL, and the process by its log, once it answers the path `health`. Raises LocalError, with the end of
-    the log, when it does not.
+    It listens on a port that the kernel chooses, which nothing else can take meanwhile. Yields its URL, and the process
+    by its log, once it answers the path `health`. Raises LocalError, with the end of the log, when it does not.
     """
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
     log = state.logs / f"{name}.log"
-    command = [sys.executable, "-m", *module, "--port", str(port)]
+    command = [sys.executable, "-m", *module, "--port", "0"]
     with running(command, {"PYTHONPATH": str(ROOT), MARK: str(state.folder)}, log) as process:
+
+        def url() -> str:
+            return f"http://127.0.0.1:{listening_port(process)}"
 
         def ready() -> bool:
             try:
-                return listens(process, port) and requests.get(f"{url}{health}", timeout=5).ok
+                return bool(listening_port(process)) and requests.get(f"{url()}{health}", timeout=5).ok
             except requests.RequestException:
                 return False
 
         wait_until(ready, f"The stand-in {name}", {log: process}, seconds=60)
-        yield url, {log: process}
+        yield url(), {log: process}
 
 
 def check_running(processes: Processes) -> None:
-    """Raise LocalError, with the end of its log, when one of the processes has ended."""
+    """Raise LocalError, with the end of its log and what to do, when one of the processes has ended.
+
+    When several have, it is about the first: the order is that in which they need each other.
+    """
     for log, process in processes.items():
-        if process.poll() is not None:
-            raise LocalError(f"The {log.stem} stopped with status {process.returncode}.\n{tail(log)}")
+        status = process.poll()
+        if status is None:
+            continue
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"stopped with status {status}"
+        memory = " If nobody killed it, look for a lack of memory (dmesg)." if status == -signal.SIGKILL else ""
+        raise LocalError(
+            f"The {log.stem} {how}.{memory} What is published stays: start the platform again.\n{tail(log)}"
+        )
 
 
-def listens(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Return whether it is this process that listens on a port, and not another that was there first."""
+def listening_port(process: subprocess.Popen[bytes]) -> int | None:
+    """Return the TCP port on which a process listens; None: it does not listen yet."""
     with suppress(psutil.Error):
-        sockets = psutil.Process(process.pid).net_connections("tcp")
-        return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
-    return False
+        for each in psutil.Process(process.pid).net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN:
+                return int(each.laddr.port)
+    return None
 
 
 def tail(log: Path, lines: int = 15) -> str:
@@ -121,20 +135,29 @@ def tail(log: Path, lines: int = 15) -> str:
 
 
 def stop_marked(mark: str) -> int:
-    """Kill every process of the platform whose mark this is; returns how many there were.
+    """Kill every process of the platform whose mark this is; returns how many there were, when all of them are dead.
 
     After an orderly stop there are none. After a `kill -9` of the platform these are its orphans: those that carry
     the mark in their environment, and Airflow's workers, which hide theirs, in the sessions of what we started.
+    Raises LocalError when one does not die: it could still publish.
     """
     noted = _sessions(mark)
     sessions = {int(line) for line in noted.read_text().split()} if noted.exists() else set()
-    orphans = [each for each in psutil.process_iter() if _carries(each, mark) or _is_worker(each, sessions)]
-    for process in orphans:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(orphans, timeout=10)
+    killed: set[psutil.Process] = set()
+    deadline = time.monotonic() + 30
+    # Again until none is found: one that is about to die may have started another. What is dead, but not yet reaped by
+    # its parent, is not found.
+    while orphans := [each for each in psutil.process_iter() if _carries(each, mark) or _is_worker(each, sessions)]:
+        if time.monotonic() > deadline:
+            numbers = " ".join(str(each.pid) for each in orphans)
+            raise LocalError(f"Processes of an earlier run do not end, although they were killed: {numbers}")
+        for process in orphans:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        killed.update(orphans)
+        time.sleep(0.05)
     noted.unlink(missing_ok=True)
-    return len(orphans)
+    return len(killed)
 
 
 def _sessions(mark: str) -> Path:
@@ -154,15 +177,35 @@ def _carries(process: psutil.Process, mark: str) -> bool:
     return False
 
 
-def free_port(preferred: int = 0) -> int:
-    """Return a free TCP port on loopback, the preferred one if it is free."""
+def free_port() -> int:
+    """Return a TCP port on loopback that is free now; whoever binds it must try another when it is taken meanwhile."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", preferred))
-        except OSError:
-            return free_port()
+        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def listening_socket(preferred: int) -> socket.socket:
+    """Return a socket that listens on loopback, on the preferred port if it is free: then nothing else can take it."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of before may still be closing
+    try:
+        listener.bind(("127.0.0.1", preferred))
+        listener.listen()
+    except OSError:
+        listener.close()
+        if not preferred:
+            raise
+        return listening_socket(0)
+    return listener
+
+
+def owner_of(port: int) -> str:
+    """Return who listens on a TCP port, as far as this user may know."""
+    with suppress(psutil.Error):
+        for each in psutil.net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid:
+                return f"process {each.pid}, {psutil.Process(each.pid).name()}"
+    return "another process"
 
 
 class Stopped(BaseException):

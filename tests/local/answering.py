@@ -1,17 +1,21 @@
 """A server for the tests of stand-ins: `python -m tests.local.answering --port PORT` answers every path."""
 
 import argparse
-from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from local.loopback import LoopbackOnly
 
 
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(self.path.encode())
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await PlainTextResponse(Request(scope).url.path)(scope, receive, send)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    HTTPServer(("127.0.0.1", parser.parse_args().port), Handler).serve_forever()
+    uvicorn.run(LoopbackOnly(answer), host="127.0.0.1", port=parser.parse_args().port, lifespan="off")

@@ -156,6 +156,13 @@ def await_no_processes(state: State) -> None:
     )(processes_of, state)
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Return whether a process can still do something: one that its parent has not reaped yet cannot."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def kill_all(processes: list[psutil.Process]) -> None:
     """Kill processes with SIGKILL, and return when they have ended."""
     for process in processes:

@@ -222,7 +222,7 @@ def test_a_process_that_dies_ends_the_demo_with_its_log(tmp_path: Path) -> None:
     script = "import os; print('because', flush=True); os.kill(os.getpid(), 9)"
     with running([sys.executable, "-c", script], {MARK: str(tmp_path)}, log) as process:
         process.wait()
-        with pytest.raises(LocalError, match=r"(?s)The scheduler stopped with status -9.*scheduler\.log.*because"):
+        with pytest.raises(LocalError, match=r"(?s)The scheduler was ended by SIGKILL.*scheduler\.log.*because"):
             demo.run_dags(fake_platform({log: process}), Console(width=120), {"one": {}})
 
 

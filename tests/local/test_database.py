@@ -2,6 +2,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from include.warehouse.roles import set_password
@@ -19,7 +20,17 @@ def test_a_role_and_its_database_are_created_once(postgres: Login) -> None:
         owners = connection.execute(
             "select pg_get_userbyid(datdba) from pg_database where datname = current_database()"
         ).fetchall()
+        made = connection.execute(
+            "select pg_encoding_to_char(encoding), datcollate, datctype from pg_database "
+            "where datname = current_database()"
+        ).fetchall()
     assert owners == [("somebody",)]
+    assert made == [("UTF8", "C", "C")]
+    stranger = postgres.as_role("a stranger", "a password", "somebodys")
+    ensure_role(postgres, stranger)
+    for database in ("somebodys", "postgres", "template1"):
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            replace(stranger, dbname=database).connect()
 
 
 @pytest.fixture
@@ -27,8 +38,10 @@ def owner_of_a_server(postgres: Login) -> Iterator[Login]:
     login = postgres.as_role("limited", "p@ss/w:rd", "postgres")
     with postgres.connect(autocommit=True) as connection:
         connection.execute("create role limited login")
+        connection.execute("grant connect on database postgres to limited")
         set_password(connection, login.user, login.password)
         yield login
+        connection.execute("drop owned by limited")
         connection.execute("drop role limited")
 
 
@@ -94,3 +107,21 @@ def test_a_url_that_does_not_work_is_reported_without_its_password(postgres: Log
             with pytest.raises(LocalError, match="AIRLOCK_DATABASE_URL") as error, server(own_state, bad_url):
                 pass
             assert "hidden" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "socket_url",
+    [
+        "postgresql:///postgres?host=/var/run/postgresql",
+        "postgresql://admin:hidden@%2Fvar%2Frun%2Fpostgresql/postgres",
+        "postgresql://admin:hidden@%40abstract/postgres",
+        "host=/var/run/postgresql user=admin password=hidden",
+    ],
+)
+def test_a_unix_socket_is_refused_before_anything_is_made(own_state: State, socket_url: str) -> None:
+    with (
+        pytest.raises(LocalError, match=r"names the Unix socket .*not supported: let the server listen on") as error,
+        server(own_state, socket_url),
+    ):
+        pass
+    assert "hidden" not in str(error.value)

@@ -1,14 +1,17 @@
 """The commands stopped at any time: by `down`, by signals, and by a kill; nothing is left running."""
 
+import re
 import signal
 import sys
 
 import pytest
 
 from include.datasets import DATASETS
+from local.__main__ import FAILED
 from local.sources import sources
 from local.state import State
 from tests.local.running import await_no_processes, command, processes_of, read_until, start
+from tests.local.test_postgres import postmaster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -52,6 +55,17 @@ def test_ctrl_c_stops_the_demo(state: State) -> None:
         demo.send_signal(signal.SIGINT)
         text, _ = demo.communicate(timeout=60)
     assert demo.returncode == 128 + signal.SIGINT, text
+    assert "Traceback" not in text
+    assert processes_of(state) == []
+
+
+def test_the_death_of_postgres_in_the_middle_of_runs_is_what_the_demo_reports(state: State) -> None:
+    with command(state, "demo") as demo:
+        read_until(demo, ": success")
+        postmaster(state).kill()
+        text, _ = demo.communicate(timeout=100)
+    assert demo.returncode == FAILED
+    assert re.search(r"Stopping \.\.\.\nThe postgres was ended by SIGKILL\..* start the platform again\.\n", text)
     assert "Traceback" not in text
     assert processes_of(state) == []
 

@@ -16,7 +16,7 @@ import requests
 from local.airflow_stack import environment, migrate_metadata
 from local.login import Login, ensure_database, ensure_role
 from local.platform import METADATA
-from local.processes import free_port, listens, running, wait_until
+from local.processes import free_port, listening_port, running, wait_until
 from local.state import State, write_private
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -95,7 +95,7 @@ def port(own: State, env: dict[str, str]) -> Iterator[int]:
     with running([sys.executable, "-m", "airflow", "api-server"], env, log) as server:
 
         def ready() -> bool:
-            return listens(server, port) and raw(port, "/api/v2/version")[0] == 200
+            return listening_port(server) == port and raw(port, "/api/v2/version")[0] == 200
 
         wait_until(ready, "The API server", {log: server}, seconds=120)
         yield port

@@ -11,8 +11,9 @@ import pytest
 
 from local.login import Login
 from local.postgres import embedded
+from local.processes import free_port
 from local.state import LocalError, State
-from tests.local.running import processes_of, words
+from tests.local.running import is_alive, processes_of, words
 
 
 def postmaster(state: State) -> psutil.Process:
@@ -59,6 +60,28 @@ def test_a_server_left_behind_by_a_killed_run_is_replaced(own_state: State) -> N
     with embedded(own_state) as login:
         assert not left.is_running()
         assert kept(login) == [("a row",)]
+
+
+def test_a_server_left_behind_that_is_recovering_is_replaced(own_state: State) -> None:
+    """While it recovers from the death of one of its processes, it does not obey a request to shut down."""
+    with embedded(own_state) as login:
+        fill(login)
+        left = postmaster(own_state)
+        with login.connect() as connection:
+            psutil.Process(connection.info.backend_pid).kill()
+        with embedded(own_state) as second:
+            assert not is_alive(left)
+            assert kept(second) == [("a row",)]
+
+
+def test_a_port_that_another_server_took_is_left_to_it(own_state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TemporaryDirectory() as folder, embedded(own_state) as first:
+        Path(folder).chmod(0o755)
+        ports = iter([first.port, free_port()])
+        monkeypatch.setattr("local.postgres.free_port", lambda: next(ports))
+        with embedded(State(Path(folder))) as second:
+            assert second.port != first.port
+            fill(second)
 
 
 def test_a_killed_first_start_does_no_harm(own_state: State) -> None:

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import psutil
 import pytest
@@ -17,13 +17,27 @@ from include.dataset import Dataset, Table
 from include.datasets import DATASETS
 from include.warehouse.columns import identifier
 from local import demo
-from local.processes import wait_until
+from local.__main__ import UI_PORT
+from local.database import WAREHOUSE
+from local.platform import METADATA
+from local.postgres import embedded
+from local.processes import listening_socket, wait_until
 from local.sources import sources
 from local.state import ROOT, State
 from scripts import smoke_run
 from scripts.airflow_api import AirflowApi, RunState
 from scripts.dag_runs import Result, table
-from tests.local.running import Up, a_run, command, number_of_expectations, processes_of, up, words
+from tests.local.running import (
+    Up,
+    a_run,
+    command,
+    is_alive,
+    number_of_expectations,
+    processes_of,
+    read_until,
+    up,
+    words,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -32,8 +46,8 @@ MIGRATIONS = "warehouse_migrations"
 
 @pytest.fixture(scope="module")
 def running(shared_state: State) -> Iterator[Up]:
-    """Yield the platform, which `up` started."""
-    with up(shared_state) as running:
+    """Yield the platform, which `up` started while something else had the port of its UI."""
+    with listening_socket(UI_PORT), up(shared_state) as running:
         yield running
 
 
@@ -101,6 +115,9 @@ def remove_a_row(running: Up, dataset: Dataset, result: Result) -> str:
 
 def test_it_says_where_the_ui_is_and_which_days_the_stand_ins_have(running: Up) -> None:
     assert f"Airflow's UI: {running.platform.ui}" in running.printed
+    assert re.search(
+        rf"port {UI_PORT} is taken by .+: Airflow's UI gets port {urlsplit(running.platform.ui).port}", running.printed
+    )
     assert requests.get(running.platform.ui, timeout=10).ok
     for source in sources(DATASETS).values():
         assert source.note(live=False) in running.printed
@@ -154,6 +171,23 @@ def test_nothing_runs_by_itself_and_nothing_listens_beyond_loopback(running: Up,
     assert listening == {"127.0.0.1"}
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}],
+    ids=str,
+)
+def test_a_page_on_the_internet_can_neither_start_a_run_nor_read_anything(running: Up, headers: dict[str, str]) -> None:
+    _, dag_id, conf = a_run(running.platform)
+    ui = running.platform.ui
+    body = {"logical_date": None, "dag_run_id": f"of a page with {headers}", "conf": conf}
+    answer = requests.post(f"{ui}/api/v2/dags/{dag_id}/dagRuns", json=body, headers=headers, timeout=10)
+    assert (answer.status_code, "localhost or 127.0.0.1 only" in answer.text) == (403, True)
+    for path in ("/", "/auth/token", "/data-quality/", "/execution/health", "/static/"):
+        assert requests.get(ui + path, headers=headers, timeout=10).status_code == 403
+    runs = requests.get(f"{ui}/api/v2/dags/{dag_id}/dagRuns", timeout=10).json()["dag_runs"]
+    assert body["dag_run_id"] not in {run["dag_run_id"] for run in runs}
+
+
 def test_no_secret_is_written_anywhere(running: Up, smoke: SmokeRun) -> None:
     folder = running.state.folder
     secrets = [value.encode() for value in running.state.secrets.values()]
@@ -166,6 +200,13 @@ def test_no_secret_is_written_anywhere(running: Up, smoke: SmokeRun) -> None:
     assert leaks == []
     lines = [" ".join(words(process)).encode() for process in running.processes()]
     assert not [line for line in lines if any(secret in line for secret in secrets)]
+
+
+def test_only_the_owner_can_read_the_logs(running: Up, smoke: SmokeRun) -> None:
+    logs = list(running.state.folder.rglob("*.log"))
+    assert any(f"dag_id={smoke.run.dag_id}" in str(log) for log in logs)
+    assert running.state.logs / "scheduler.log" in logs
+    assert [log for log in logs if log.stat().st_mode & 0o077] == []
 
 
 def test_a_second_platform_is_refused_and_queries_are_answered(running: Up) -> None:
@@ -228,7 +269,7 @@ def test_a_variable_is_set_and_changed(airflow: AirflowApi) -> None:
         assert airflow.variable("airlock_deployed_commit") == value
 
 
-def test_a_kill_is_healed_by_the_next_demo(running: Up) -> None:
+def test_a_kill_is_healed_by_the_next_demo(running: Up, smoke: SmokeRun) -> None:
     """The last test of the platform: it kills it, in the middle of a run."""
     name, dag_id, conf = a_run(running.platform)
     all_of_the_demo = demo.confs(running.platform, Console(), sources(DATASETS), demo.DAY)
@@ -238,13 +279,17 @@ def test_a_kill_is_healed_by_the_next_demo(running: Up) -> None:
         return any(task.state for task in running.platform.airflow.tasks(dag_id, run_id))
 
     wait_until(begun, "The run", {}, seconds=60)
+    processes = running.processes()
     running.process.kill()
     running.process.wait()
     assert processes_of(running.state), "a kill -9 leaves its children: what the next run has to cope with"
+    as_if_killed_before_it_said_that_it_published(running.state, smoke.run)
 
     misleading = {"http_proxy": "http://127.0.0.1:9", "AIRFLOW__CORE__EXECUTOR": "nonsense"}
     with command(running.state, "demo", **misleading) as healed:
-        text, _ = healed.communicate(timeout=500)
+        text = read_until(healed, "Postgres")
+        assert not [process for process in processes if is_alive(process)]
+        text += healed.communicate(timeout=500)[0]
     assert healed.returncode == 0, text
     assert "processes that an earlier run left behind, now stopped: " in text
     assert re.search("runs that were interrupted earlier, now marked failed: [1-9]", text)
@@ -253,3 +298,36 @@ def test_a_kill_is_healed_by_the_next_demo(running: Up) -> None:
     for published in dataset_named(name).published_names:
         assert f'make sql Q="select * from {published}"' in text
     assert processes_of(running.state) == []
+    assert states_and_publications(running.state, smoke.run.run_id, run_id) == {
+        smoke.run.run_id: ("success", len(smoke.dataset.published_names)),
+        run_id: ("failed", 0),
+    }
+
+
+def as_if_killed_before_it_said_that_it_published(state: State, run: RunState) -> None:
+    """Let Airflow's metadata say that a run that has published is still publishing."""
+    with embedded(state) as server, replace(server, dbname=METADATA).connect() as metadata:
+        metadata.execute("update dag_run set state = 'running', end_date = null where run_id = %s", [run.run_id])
+        metadata.execute(
+            "update task_instance set state = case when task_id like 'publish%%' then 'running' end "
+            "where run_id = %s and (task_id like 'publish%%' or task_id = 'end')",
+            [run.run_id],
+        )
+
+
+def states_and_publications(state: State, *run_ids: str) -> dict[str, tuple[str, int]]:
+    """Return the state of each run, which no task of it may contradict, and how many objects it published."""
+    with embedded(state) as server:
+        with replace(server, dbname=METADATA).connect() as metadata:
+            states: dict[str, str] = dict(
+                metadata.execute("select run_id, state from dag_run where run_id = any(%s)", [[*run_ids]]).fetchall()
+            )
+            tasks = metadata.execute(
+                "select run_id, array_agg(distinct state) from task_instance where run_id = any(%s) group by run_id",
+                [[*run_ids]],
+            ).fetchall()
+        with replace(server, dbname=WAREHOUSE).connect() as warehouse:
+            register = warehouse.execute("select run_id from warehouse.publication").fetchall()
+    for run_id, found in tasks:
+        assert set(found) <= {"success", "skipped", states[run_id]}
+    return {run_id: (states[run_id], register.count((run_id,))) for run_id in run_ids}
