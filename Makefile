@@ -7,7 +7,7 @@ BASE ?= main
 # Values reach the programs through the environment, as they were typed: no quote, space or $ in them is syntax.
 override Q := $(value Q)
 override NAME := $(value NAME)
-export API BASE DATE ENV NAME Q REGION ROLE YES
+export API BASE DATE ENV FROM NAME Q REGION ROLE ROUNDS TICKERS TO YES
 # Variables that would misdirect our own Python.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONSTARTUP
 # Everything that running creates stays in the clone.
@@ -22,7 +22,7 @@ export PATH := $(PATH):$(CURDIR)/.airlock/uv/lib/bin:$(CURDIR)/.airlock/uv/venv/
 PYTEST = .venv/bin/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down sql dataset remove-dataset test test-fast test-infra prove-ci lint bench quality-diff \
+.PHONY: help install demo up backfill down sql dataset remove-dataset test test-fast test-faults test-infra prove-ci lint bench quality-diff \
 	requirements bootstrap plan apply destroy clean
 
 help:
@@ -37,6 +37,9 @@ demo: install ## run the DAGs for one day and show the result (DATE=2023-08-01, 
 
 up: install ## the same platform left running, with Airflow's UI (API=live)
 	@exec .venv/bin/python -m local up --api "$$API"
+
+backfill: install ## run a dataset's DAG for a range of days (FROM=2023-08-01 TO=2023-08-31, TICKERS=all, NAME=market)
+	@exec .venv/bin/python -m local backfill --api "$$API" --from "$$FROM" --to "$$TO" --dataset "$$NAME"
 
 down: install ## stop it from elsewhere
 	@exec .venv/bin/python -m local down
@@ -54,7 +57,10 @@ test: install ## the whole test suite
 	@$(PYTEST)
 
 test-fast: install ## without the tests that take half a minute or more
-	@$(PYTEST) -m "not e2e and not infra and not linters and not prove"
+	@$(PYTEST) -m "not faults and not e2e and not infra and not linters and not prove"
+
+test-faults: install ## faults of a source, and kills while readers look; prints the outcome of each (ROUNDS=1000)
+	@AIRLOCK_FAULT_ROUNDS="$$ROUNDS" .venv/bin/python -m pytest -m faults
 
 test-infra: install ## dev and prod in full on a stand-in of AWS (20 minutes)
 	@.venv/bin/python -m pytest tests/terraform -m ""
@@ -66,7 +72,7 @@ lint: install ## every check that a change gets
 	@.venv/bin/python -m prek run --all-files
 
 bench: install ## the side-by-side measurements
-	@exec .venv/bin/python -m benchmarks.view_refresh
+	@exec .venv/bin/python -m benchmarks
 
 quality-diff: install ## what became looser in great_expectations/ (BASE=main)
 	@exec .venv/bin/python -m scripts.quality_diff -- "$$BASE"

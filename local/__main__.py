@@ -1,4 +1,4 @@
-"""The commands of one machine: `python -m local demo | up | down | sql`. The Makefile calls them."""
+"""The commands of one machine: `python -m local demo | up | backfill | down | sql`. The Makefile calls them."""
 
 import argparse
 import math
@@ -17,9 +17,9 @@ from include.errors import AirlockError
 from include.settings import settings
 from include.warehouse.roles import APP, READER
 from local import database, postgres
-from local.processes import Stopped, free_port, stop_marked, stopped_by_signals, wait_until
+from local.processes import Stopped, stop_marked, stopped_by_signals, wait_until
 from local.state import LocalError, Refused, State
-from scripts.airflow_api import AirflowApiError
+from scripts.airflow_api import AirflowApi, AirflowApiError
 
 if TYPE_CHECKING:
     from local.sources import Source
@@ -33,11 +33,15 @@ def main() -> int:
     """Run one command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("demo", "up"):
+    for name in ("demo", "up", "backfill"):
         command = commands.add_parser(name)
         command.add_argument("--api", default="replay", help="replay (default) or live")
         if name == "demo":
             command.add_argument("--date", default="", help="YYYY-MM-DD")
+        if name == "backfill":
+            command.add_argument("--from", dest="first", default="", help="YYYY-MM-DD")
+            command.add_argument("--to", dest="last", default="", help="YYYY-MM-DD")
+            command.add_argument("--dataset", default="", help="the first one with a table, if not given")
     commands.add_parser("down")
     sql = commands.add_parser("sql")
     sql.add_argument("--as", dest="role", default="reader", help="reader (default) or app, the role of the DAGs")
@@ -53,6 +57,8 @@ def main() -> int:
                 return _demo(state, console, arguments.api, arguments.date)
             if arguments.command == "up":
                 return _up(state, console, arguments.api)
+            if arguments.command == "backfill":
+                return _backfill(state, console, arguments)
             if arguments.command == "down":
                 return _down(state, console)
             return _sql(state, arguments.query, arguments.role)
@@ -86,7 +92,7 @@ def _demo(state: State, console: Console, api: str, asked: str) -> int:
 
     day = demo.choose_day(sources, live, asked)
     console.print(f"Airlock demo: {day}, {'real services' if live else 'recorded data'}")
-    with platform(state, console, sources, live=live, schedule=False, port=free_port()) as running:
+    with platform(state, console, sources, live=live, schedule=False, port=0) as running:
         confs = demo.confs(running, console, sources, day)
         console.print(f"  Running the DAGs (Airflow's UI meanwhile: {running.ui})")
         results = demo.collect(running, demo.run_dags(running, console, confs))
@@ -104,7 +110,8 @@ def _up(state: State, console: Console, api: str) -> int:
         source.check(None, live)
     from local.platform import platform
 
-    with platform(state, console, sources, live=live, schedule=live, port=free_port(UI_PORT)) as running:
+    with platform(state, console, sources, live=live, schedule=live, port=UI_PORT) as running:
+        state.show_ui(running.ui)
         console.print(f"\nAirflow's UI: {running.ui}   (no login; loopback only)")
         console.print(
             "The scheduler starts the DAGs' runs on their schedules."
@@ -117,6 +124,26 @@ def _up(state: State, console: Console, api: str) -> int:
         console.print("Stop with Ctrl-C, or `make down` from elsewhere.")
         wait_until(lambda: False, "The platform", running.processes, seconds=math.inf)
     return FAILED
+
+
+def _backfill(state: State, console: Console, arguments: argparse.Namespace) -> int:
+    live = _live(arguments.api)
+    sources = _sources()
+    from local import backfill
+    from local.platform import platform
+
+    wanted = backfill.choose(sources, live, arguments.first, arguments.last, arguments.dataset)
+    console.print(f"Airlock backfill: {wanted.dataset.name}, {wanted.first} to {wanted.last}")
+    how = "Ctrl-C stops; the same command goes on from there."
+    if ui := state.ui:
+        console.print(f"  With the platform that is running at {ui}. {how}")
+        outcomes = backfill.run(AirflowApi(ui), {}, console, wanted)
+    else:
+        with platform(state, console, sources, live=live, schedule=False, port=0) as running:
+            console.print(f"  Airflow's UI meanwhile: {running.ui}. {how}")
+            outcomes = backfill.run(running.airflow, running.processes, console, wanted)
+    backfill.show(console, wanted, outcomes)
+    return FAILED if any(each.what == "failed" for each in outcomes) else 0
 
 
 def _down(state: State, console: Console) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,9 +97,11 @@ class State:
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
+            self._ui_file.unlink(missing_ok=True)  # of a platform that was killed
             try:
                 yield
             finally:
+                self._ui_file.unlink(missing_ok=True)
                 lock.truncate(0)
 
     def holder(self) -> int | None:
@@ -108,6 +110,19 @@ class State:
             return None
         with self._lock_file.open() as lock:
             return None if _locked(lock, fcntl.LOCK_SH) else int(lock.read() or 0) or None
+
+    @property
+    def ui(self) -> str | None:
+        """The address of Airflow's UI, if a platform is running that `make up` started."""
+        return self._ui_file.read_text() if self.holder() and self._ui_file.exists() else None
+
+    def show_ui(self, url: str) -> None:
+        """Let other commands know the address of the running platform, until it stops."""
+        write_private(self._ui_file, url)
+
+    @property
+    def _ui_file(self) -> Path:
+        return self.folder / "ui"
 
     @property
     def _lock_file(self) -> Path:
@@ -130,3 +145,10 @@ def write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
     draft.replace(path)
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a log to append to it; only its owner can read it."""
+    path.touch(0o600)
+    path.chmod(0o600)  # an earlier version let everybody read it
+    return path.open("ab")

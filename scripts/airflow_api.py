@@ -53,6 +53,16 @@ class RunState:
     seconds: float | None
 
 
+@dataclass(frozen=True)
+class DatedRun:
+    """A run of a DAG for a logical date, with the params that it was started with."""
+
+    state: RunState
+    logical_date: datetime
+    conf: dict[str, Any]
+    ended_at: datetime | None
+
+
 class AirflowApi:
     """A client of one Airflow API server.
 
@@ -157,21 +167,58 @@ class AirflowApi:
                 raise
             self._request("POST", "variables", json=body)
 
-    def fail_unfinished_runs(self, before: datetime) -> int:
-        """Mark as failed the running and queued runs that were queued before a time; returns their number."""
-        runs = self._all("dags/~/dagRuns", "dag_runs", state=["running", "queued"])
-        unfinished = [run for run in runs if _time(run["queued_at"]) < before]
-        for run in unfinished:
-            self._request("PATCH", _path(run["dag_id"], run["dag_run_id"]), json={"state": "failed"})
-        return len(unfinished)
-
     def run(self, dag_id: str, run_id: str) -> RunState:
         """Return the state of a run."""
-        run = self._get(_path(dag_id, run_id))
-        seconds = None
-        if run["start_date"] and run["end_date"]:
-            seconds = (_time(run["end_date"]) - _time(run["start_date"])).total_seconds()
-        return RunState(dag_id, run_id, run["state"], seconds)
+        return _run_state(dag_id, run_id, self._get(_path(dag_id, run_id)))
+
+    def dated_runs(self, dag_id: str, first: datetime, last: datetime) -> list[DatedRun]:
+        """Return the runs of a DAG whose logical date is from `first` to `last`, in order."""
+        found = self._all(
+            f"dags/{dag_id}/dagRuns",
+            "dag_runs",
+            logical_date_gte=first.isoformat(),
+            logical_date_lte=last.isoformat(),
+            order_by="logical_date",
+        )
+        return [
+            DatedRun(
+                _run_state(dag_id, run["dag_run_id"], run),
+                _time(run["logical_date"]),
+                run["conf"] or {},
+                run["end_date"] and _time(run["end_date"]),
+            )
+            for run in found
+        ]
+
+    def start_backfill(
+        self, dag_id: str, first: datetime, last: datetime, conf: dict[str, Any], *, again: str, max_active_runs: int
+    ) -> int:
+        """Start runs for the logical dates from `first` to `last`; returns the id of the backfill.
+
+        `again` says which dates that had a run get another: `failed` or `completed` (all of them).
+        """
+        body = {
+            "dag_id": dag_id,
+            "from_date": first.isoformat(),
+            "to_date": last.isoformat(),
+            "dag_run_conf": conf,
+            "reprocess_behavior": again,
+            "max_active_runs": max_active_runs,
+        }
+        return int(self._request("POST", "backfills", json=body)["id"])
+
+    def active_backfills(self, dag_id: str) -> list[int]:
+        """Return the ids of the backfills of a DAG that have not ended."""
+        found = self._all("backfills", "backfills", dag_id=dag_id)
+        return [each["id"] for each in found if each["completed_at"] is None]
+
+    def cancel_backfill(self, backfill_id: int) -> None:
+        """Start no more runs of a backfill; a backfill that has ended stays as it is."""
+        try:
+            self._retried(self._request, "PUT", f"backfills/{backfill_id}/cancel")
+        except AirflowApiError as error:
+            if error.status != 409:
+                raise
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
         """Return the states of a run's tasks."""
@@ -235,6 +282,13 @@ def _is_transient(error: BaseException) -> bool:
 
 def _path(dag_id: str, run_id: str) -> str:
     return f"dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
+
+
+def _run_state(dag_id: str, run_id: str, run: dict[str, Any]) -> RunState:
+    seconds = None
+    if run["start_date"] and run["end_date"]:
+        seconds = (_time(run["end_date"]) - _time(run["start_date"])).total_seconds()
+    return RunState(dag_id, run_id, run["state"], seconds)
 
 
 def _time(text: str) -> datetime:

@@ -22,7 +22,7 @@ from include.errors import AirlockError
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = Path(__file__).parent / "dataset_template"
 LIST = Path("include/datasets/__init__.py")
-FOLDERS = ("include/datasets/{}", "local/sources/{}", "tests/datasets/{}")
+FOLDERS = ("include/datasets/{}", "local/sources/{}", "tests/datasets/{}", "benchmarks/{}")
 # Tags of DAGs, what generated files call something else, and the datasets of tests.
 _USED = (
     *("smoke", "taskflow", "traditional", "datasets", "day", "good"),

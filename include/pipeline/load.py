@@ -1,5 +1,6 @@
 """Loading a batch into its staging table."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -9,12 +10,25 @@ from psycopg import sql
 from include.dataset import Dataset, Table
 from include.errors import PermanentError
 from include.pipeline.batch import Batch, key_of
-from include.warehouse.columns import identifier
+from include.warehouse.columns import columns_of, identifier
 from include.warehouse.connections import connect
 from include.warehouse.register import claim_batch
 
 if TYPE_CHECKING:
     import pandas
+
+_PART = 10_000  # rows
+# For each type of Postgres, what pandas calls values that psycopg sends in its binary form without converting them.
+_BINARY = {
+    "bigint": "integer",
+    "boolean": "boolean",
+    "date": "date",
+    "double precision": "floating",
+    "integer": "integer",
+    "numeric": "decimal",
+    "text": "string",
+    "timestamp with time zone": "datetime",
+}
 
 
 def load(dataset: Dataset, batch: Batch, frame: "pandas.DataFrame", table: Table | None = None) -> int:
@@ -42,10 +56,39 @@ def load_batch(
     """
     target = identifier(staging_table)
     columns = sql.SQL(", ").join(map(sql.Identifier, ["batch_id", *frame.columns]))
+    types = _types(connection, staging_table)
+    binary = all(_fits(frame[name], types.get(name, "")) for name in frame.columns)
     claim_batch(connection, staging_table, batch_id)
     with connection.cursor() as cursor:
         cursor.execute(sql.SQL("delete from {} where batch_id = %s").format(target), [batch_id])
-        with cursor.copy(sql.SQL("copy {} ({}) from stdin").format(target, columns)) as copy:
-            for row in frame.itertuples(index=False, name=None):
+        form = sql.SQL("with (format {})").format(sql.SQL("binary" if binary else "text"))
+        with cursor.copy(sql.SQL("copy {} ({}) from stdin {}").format(target, columns, form)) as copy:
+            if binary:
+                copy.set_types(["uuid", *(types[name] for name in frame.columns)])
+            for row in _rows(frame):
                 copy.write_row((batch_id, *row))
     return len(frame)
+
+
+def _types(connection: psycopg.Connection[Any], staging_table: str) -> dict[str, str]:
+    return {column.name: column.type for column in columns_of(connection, staging_table) or []}
+
+
+def _fits(values: "pandas.Series[Any]", type_: str) -> bool:
+    """Return whether Postgres takes a column's values in its binary form, which is several times faster."""
+    from pandas.api.types import infer_dtype
+
+    return bool(infer_dtype(values, skipna=True) == _BINARY.get(type_))
+
+
+def _rows(frame: "pandas.DataFrame") -> Iterator[tuple[Any, ...]]:
+    """Yield the rows, with None where a value is missing; a float that is not a number stays one."""
+    for start in range(0, len(frame), _PART):  # a list of Python's values is fast to read and takes much memory
+        part = frame.iloc[start : start + _PART]
+        yield from zip(*(_values(column) for _, column in part.items()), strict=True)
+
+
+def _values(column: "pandas.Series[Any]") -> list[Any]:
+    if column.dtype.kind != "f" and column.hasnans:
+        column = column.astype(object).where(column.notna(), None)
+    return list(column.tolist())

@@ -103,12 +103,13 @@ def _publish(
         name, staging_table = dataset.published_name(each), dataset.staging_name(each)
         register.lock_batch(connection, staging_table, batch_id)
         if isinstance(each, Table):
-            rows += _replace_day(connection, dataset, each, batch_id, day)
-            register.register(connection, name, "day", day, batch_id, run, restores.get(name))
+            count, changes = _replace_day(connection, dataset, each, batch_id, day)
+            rows += count
+            register.register(connection, name, "day", day, batch_id, run, restores.get(name), changes)
             register.remove_old_batches(connection, staging_table, name, keep, day, day_column=each.day)
         else:
-            count = sql.SQL("select count(*) from {} where batch_id = %s").format(identifier(staging_table))
-            rows += connection.execute(count, [batch_id]).fetchall()[0][0]
+            statement = sql.SQL("select count(*) from {} where batch_id = %s").format(identifier(staging_table))
+            rows += connection.execute(statement, [batch_id]).fetchall()[0][0]
             register.register(connection, name, "object", day, batch_id, run, restores.get(name))
             register.remove_old_batches(connection, staging_table, name, keep, day)
     if not rows:  # in none of them: the batch is not staged, and the caller rolls back
@@ -119,21 +120,30 @@ def _publish(
     return rows
 
 
-def _replace_day(connection: psycopg.Connection[Any], dataset: Dataset, table: Table, batch_id: UUID, day: date) -> int:
+def _replace_day(
+    connection: psycopg.Connection[Any], dataset: Dataset, table: Table, batch_id: UUID, day: date
+) -> tuple[int, dict[str, Any] | None]:
+    """Return the number of rows, and how they differ from those of a day that was published before."""
     columns = staging_columns(connection, dataset, table) or []
-    statement = sql.SQL(queries.read("pipeline/replace_day")).format(
-        published=identifier(dataset.published_name(table)),
-        staging=identifier(dataset.staging_name(table)),
-        day_column=sql.Identifier(table.day),
-        column_names=sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
-    )
+    names = {
+        "published": identifier(dataset.published_name(table)),
+        "staging": identifier(dataset.staging_name(table)),
+        "day_column": sql.Identifier(table.day),
+        "column_names": sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
+        "key": sql.SQL(", ").join(map(sql.Identifier, table.key)),
+    }
+    values, changes = {"batch_id": batch_id, "day": day}, None
+    if register.current(connection, dataset.published_name(table), day):
+        compare = sql.SQL(queries.read("pipeline/day_changes")).format(**names)
+        [(changes,)] = connection.execute(compare, values).fetchall()
+    statement = sql.SQL(queries.read("pipeline/replace_day")).format(**names)
     # Several statements with bound values in one text need client-side binding.
     try:
         with psycopg.ClientCursor(connection) as cursor:
-            cursor.execute(statement, {"batch_id": batch_id, "day": day})
+            cursor.execute(statement, values)
             while cursor.nextset():
                 pass
-            return cursor.rowcount
+            return cursor.rowcount, changes
     except (psycopg.IntegrityError, psycopg.DataError) as error:
         # Without its detail, which quotes a row of the data: this text goes into alerts.
         raise PermanentError(

@@ -35,7 +35,7 @@ def publish(dataset: Dataset, batch: Batch, dag_run: Any, *, allow_older: bool =
             allow_older=allow_older,
         )
         connection.commit()
-        report.refresh(connection, dataset.name, settings().report_root)
+        report.refresh(connection, dataset.name, batch_id, settings().report_root)
     return {"object": dataset.label, "day": batch["day"], "batch_id": batch["batch_id"], "rows": rows}
 
 
@@ -57,7 +57,7 @@ def roll_back(dag_run: Any, params: dict[str, Any]) -> dict[str, Any]:
             keep=settings().publications_kept,
         )
         connection.commit()
-        report.refresh(connection, dataset.name, settings().report_root)
+        report.refresh(connection, dataset.name, batch_id, settings().report_root)
     log.info("Readers of %s see batch %s of %s again", dataset.label, batch_id, day)
     return {"object": dataset.label, "day": day.isoformat(), "batch_id": str(batch_id), "rows": rows}
 

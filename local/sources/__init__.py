@@ -45,6 +45,10 @@ class Source:
         """Return the params of a DAG run for a day, or for the nearest one that has data."""
         return {}
 
+    def backfill_conf(self) -> dict[str, object]:
+        """Return the params of a backfill's runs, beside the day. Raises Refused for a value that cannot be used."""
+        return {}
+
     def note(self, live: bool) -> str:
         """Return what somebody has to know who uses the DAGs after `make up`; empty: nothing."""
         return ""

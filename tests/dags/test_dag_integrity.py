@@ -100,6 +100,21 @@ def test_a_task_survives_an_outage_of_three_minutes_and_does_not_run_forever(dag
 
 
 @every_dag
+def test_no_task_writes_what_it_returns_into_its_log(dag_id: str) -> None:
+    tasks = dags()[dag_id].tasks
+    assert [task.task_id for task in tasks if getattr(task, "show_return_value_in_logs", False)] == [], (
+        "leave out show_return_value_in_logs: dag_defaults turns it off, because a value can have megabytes"
+    )
+
+
+@every_dag
+def test_a_run_does_not_hold_up_the_next_ones_forever(dag_id: str) -> None:
+    dag = dags()[dag_id]
+    assert dag.dagrun_timeout, "pass **dag_defaults()"
+    assert dag.dagrun_timeout > max(task.execution_timeout for task in dag.tasks if task.execution_timeout)
+
+
+@every_dag
 def test_every_failure_is_reported(dag_id: str) -> None:
     dag = dags()[dag_id]
     # Airflow does not run a task's callback when its process was killed (apache/airflow#60858), but the DAG's.

@@ -1,6 +1,6 @@
 """What the tasks of daily_operations_view_update do.
 
-The refreshes themselves are SQLExecuteQueryOperators: the server does their work.
+The refreshes themselves are RefreshOperators: the server does their work.
 """
 
 from datetime import UTC, timedelta

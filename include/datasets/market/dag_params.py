@@ -2,7 +2,7 @@
 
 from airflow.sdk import Param
 
-from include.datasets.market.params import TICKER_PATTERN
+from include.datasets.market.params import ALL, TICKER_PATTERN
 
 MARKET_PARAMS = {
     "market_date": Param(
@@ -14,11 +14,12 @@ MARKET_PARAMS = {
     ),
     "tickers": Param(
         ["AAPL", "AMZN"],
-        type="array",
+        type=["array", "string"],
         items={"type": "string", "pattern": TICKER_PATTERN},
         minItems=1,
         uniqueItems=True,
+        pattern=f"^{ALL}$",
         title="Tickers",
-        description="One per line, as the market API spells them (case-sensitive).",
+        description=f"One per line, as the market API spells them (case-sensitive); {ALL} for the whole market.",
     ),
 }

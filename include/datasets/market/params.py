@@ -5,6 +5,7 @@ import re
 from include.errors import PermanentError, short_repr
 
 TICKER_PATTERN = r"^[A-Za-z][A-Za-z0-9.]{0,14}$"
+ALL = "all"
 
 MARKET_COLUMNS = (
     "market_date",
@@ -21,11 +22,15 @@ MARKET_COLUMNS = (
 def parse_tickers(value: object) -> list[str]:
     """Return the tickers of the param in the same order and case ("KIMpL" and "KIMPL" are different tickers).
 
-    Raises PermanentError, with the wrong value in its message, unless `value` is a list of one or more different
-    texts that match TICKER_PATTERN.
+    For "all", the whole market, the list is empty. Raises PermanentError, with the wrong value in its message, unless
+    `value` is "all" or a list of one or more different texts that match TICKER_PATTERN.
     """
+    if value in (ALL, [ALL]):  # a form has a list
+        return []
     if not isinstance(value, list) or not value:
-        raise PermanentError(f'tickers is {short_repr(value)}: give a list with at least one, such as ["AAPL"]')
+        raise PermanentError(
+            f'tickers is {short_repr(value)}: give a list with at least one, such as ["AAPL"], or "{ALL}"'
+        )
     tickers: list[str] = []
     for ticker in value:
         if not isinstance(ticker, str) or not re.fullmatch(TICKER_PATTERN, ticker):

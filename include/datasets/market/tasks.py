@@ -4,21 +4,25 @@ Heavy modules are imported inside the functions: Airflow parses the DAG files ov
 """
 
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from include.datasets.market import settings
 from include.datasets.market.dataset import MARKET
 from include.datasets.market.params import parse_tickers
-from include.datasets.market.settings import polygon_base_url
 from include.errors import PermanentError
 from include.pipeline import batch as batches
 from include.pipeline import load, tasks
 from include.pipeline.batch import Batch
 from include.task_errors import as_task
+from include.warehouse import request_limit
 
 if TYPE_CHECKING:
     import pandas
 
     from include.datasets.market.flatten import Answer
+
+MOST_BY_NAME = 20  # tickers; the answer with the whole market is as large as 5,000 daily summaries
 
 
 @as_task
@@ -37,7 +41,10 @@ def open_batch(dag_run: Any, params: dict[str, Any]) -> Batch:
 
 @as_task
 def extract_market_data(batch: Batch) -> "list[Answer]":
-    """Fetch each ticker's daily summary; returns the answers of the service unchanged."""
+    """Fetch each ticker's daily summary, or the whole market at once; returns the answers of the service unchanged.
+
+    More than MOST_BY_NAME tickers are taken from the whole market: one request instead of one per ticker.
+    """
     from airflow.sdk import Variable
 
     from include.datasets.market.client import PolygonClient
@@ -48,9 +55,12 @@ def extract_market_data(batch: Batch) -> "list[Answer]":
             "The Airflow variable POLYGON_API_KEY is not set: add it under Admin > Variables, as the environment "
             "variable AIRFLOW_VAR_POLYGON_API_KEY, or in the secrets backend, then clear this task."
         )
-    day = date.fromisoformat(batch["day"])
-    with PolygonClient(polygon_base_url(), key) as client:
-        return [{"ticker": ticker, "body": client.daily_summary(ticker, day)} for ticker in batch["params"]["tickers"]]
+    day, tickers = date.fromisoformat(batch["day"]), batch["params"]["tickers"]
+    admit = partial(request_limit.wait_for_turn, MARKET.connection, "the market API", settings.requests_per_minute())
+    with PolygonClient(settings.polygon_base_url(), key, adjusted=settings.adjusted(), admit=admit) as client:
+        if not tickers or len(tickers) > MOST_BY_NAME:
+            return [{"ticker": None, "body": client.whole_market(day)}]
+        return [{"ticker": ticker, "body": client.daily_summary(ticker, day)} for ticker in tickers]
 
 
 @as_task
@@ -58,7 +68,7 @@ def flatten_market_data(batch: Batch, answers: "list[Answer]") -> "pandas.DataFr
     """Turn the answers into one row per ticker."""
     from include.datasets.market.flatten import flatten
 
-    return flatten(answers, date.fromisoformat(batch["day"]))
+    return flatten(answers, date.fromisoformat(batch["day"]), batch["params"]["tickers"])
 
 
 @as_task

@@ -1,12 +1,14 @@
 """The market API: a replay of recorded prices, or the real service."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from include.datasets.market.calendar import check_completed, last_completed_session
-from include.datasets.market.settings import polygon_api_key, polygon_base_url
+from include.datasets.market.params import ALL, parse_tickers
+from include.datasets.market.settings import polygon_api_key, polygon_base_url, requests_per_minute
 from include.errors import PermanentError
 from local.login import Login
 from local.processes import serving
@@ -48,6 +50,17 @@ class MarketApi(Source):
         """Return the params of a session."""
         return {"market_date": day.isoformat()}
 
+    def backfill_conf(self) -> dict[str, object]:
+        """Return the tickers of TICKERS: "all", or some that are separated by commas; without it, those of the DAG."""
+        if not (text := os.environ.get("TICKERS")):
+            return {}
+        tickers = text if text == ALL else text.split(",")
+        try:
+            parse_tickers(tickers)
+        except PermanentError as error:
+            raise Refused(f"TICKERS={text}: {error}") from None
+        return {"tickers": tickers}
+
     def note(self, live: bool) -> str:
         """Return which days the replay has."""
         first, last = recorded_days()
@@ -57,15 +70,22 @@ class MarketApi(Source):
     def running(self, state: State, warehouse: Login, live: bool) -> Iterator[Started]:
         """Run the replay, unless the real service is used."""
         if live:
-            yield Started(_environment(polygon_base_url(), polygon_api_key() or ""))
+            yield Started(_environment(polygon_base_url(), polygon_api_key() or "", requests_per_minute()))
             return
-        module = ["local.sources.market.api", "--data", str(self._prices)]
+        # Nothing is paced unless somebody asks for it: then the replay keeps the limit, as the service does.
+        limit = requests_per_minute(default=0)
+        module = ["local.sources.market.api", "--data", str(self._prices), "--requests-per-minute", str(limit)]
+        module += ["--market-size", os.environ.get("REPLAY_MARKET_SIZE") or "0"]
         with serving(state, "market-api", module, health="/healthz") as (url, processes):
-            yield Started(_environment(url, REPLAY_KEY), processes)
+            yield Started(_environment(url, REPLAY_KEY, limit), processes)
 
 
-def _environment(base_url: str, api_key: str) -> dict[str, str]:
-    return {"POLYGON_BASE_URL": base_url, "AIRFLOW_VAR_POLYGON_API_KEY": api_key}
+def _environment(base_url: str, api_key: str, limit: int) -> dict[str, str]:
+    return {
+        "POLYGON_BASE_URL": base_url,
+        "AIRFLOW_VAR_POLYGON_API_KEY": api_key,
+        "POLYGON_REQUESTS_PER_MINUTE": str(limit),
+    }
 
 
 SOURCE = MarketApi()

@@ -7,7 +7,8 @@ real service, so that the pipeline runs without an account and without a network
 
 The only key that it accepts is "airlock-replay", sent as `Authorization: Bearer airlock-replay`. The key is public and
 protects nothing: it is there so that a client that sends none or a wrong one fails as with the real service.
-GET /healthz needs no key and does not count towards the limit.
+GET /healthz needs no key and does not count towards the limit. POST /faults/<name>?times=2 lets the next answers have a
+fault; local/sources/market/faults.py lists them.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import csv
 import math
 from datetime import date, datetime
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -22,13 +24,17 @@ from zoneinfo import ZoneInfo
 import exchange_calendars
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.exceptions import HTTPException as FrameworkHTTPException
+from starlette.middleware.base import RequestResponseEndpoint
 
+from local.loopback import LoopbackOnly
+from local.sources.market.faults import FAULTS, Fault
 from local.sources.market.prices import DATA, REPLAY_KEY
+from local.sources.market.whole_market import whole_market
 
 FIGURES = ["open", "high", "low", "close", "volume"]
 HEADER = ["market_date", "ticker", *FIGURES]
@@ -91,12 +97,25 @@ def check_day(day: str) -> None:
         raise refusal(403, "NOT_AUTHORIZED", message="Your plan doesn't include this data timeframe")
 
 
-def create_app(data: Path, requests_per_minute: int | None = None) -> FastAPI:
-    """Return the replay of one CSV file; without requests_per_minute, or with 0, it has no limit."""
+def create_app(data: Path, requests_per_minute: int | None = None, market_size: int = 0) -> FastAPI:
+    """Return the replay of one CSV file; without requests_per_minute, or with 0, it has no limit.
+
+    The answer with the whole market has `market_size` tickers: those of the file, and as many invented ones as needed.
+    """
     sessions = session_closes()
     bars = read_bars(data, sessions)
     limit = RateLimitItemPerMinute(requests_per_minute) if requests_per_minute else None
     limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def market(day: str) -> dict[str, dict[str, float]]:
+        recorded = bars.get(day, {})
+        invented = whole_market(date.fromisoformat(day), market_size) if recorded else {}
+        return dict(
+            islice(
+                (recorded | {name: bar for name, bar in invented.items() if name not in recorded}).items(),
+                max(market_size, len(recorded)),
+            )
+        )
 
     # Without openapi_url there are no documentation pages: the documentation of the real service is the reference.
     app = FastAPI(openapi_url=None, redirect_slashes=False)
@@ -113,6 +132,21 @@ def create_app(data: Path, requests_per_minute: int | None = None) -> FastAPI:
         if limit and not limiter.hit(limit, REPLAY_KEY):
             text = f"You've exceeded the maximum requests per minute ({limit.amount}): wait, then ask again."
             raise refusal(429, "ERROR", error=text)  # without Retry-After, as the real service may do
+
+    pending: list[Fault] = []
+
+    @app.middleware("http")
+    async def misbehave(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        if not pending or response.status_code != 200 or not request.url.path.startswith(("/v1/", "/v2/")):
+            return response
+        body = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
+        return pending.pop()(body)
+
+    @app.post("/faults/{name}", dependencies=[Depends(admit)])
+    async def ask_for_fault(name: str, times: int = 1) -> Body:
+        pending[:] = [FAULTS[name]] * times
+        return {"status": "OK"}
 
     @app.get("/healthz")
     async def healthz() -> Body:
@@ -133,7 +167,7 @@ def create_app(data: Path, requests_per_minute: int | None = None) -> FastAPI:
             raise refusal(404, "NOT_FOUND", message="Data not found.")
         rows = [  # the real service abbreviates the names of figures to their first letters
             {"T": ticker, **{name[0]: value for name, value in bar.items()}, "t": sessions[day]}
-            for ticker, bar in bars.get(day, {}).items()
+            for ticker, bar in market(day).items()
         ]
         counts = {"queryCount": len(rows), "resultsCount": len(rows), "adjusted": adjusted != "false"}
         results = {"results": rows} if rows else {}  # a closed day has no such key, not an empty list
@@ -152,12 +186,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--data", type=Path, default=DATA, help="another CSV file than the bundled one")
     parser.add_argument("--requests-per-minute", type=int, help="answer 429 above it (none or 0: no limit)")
+    parser.add_argument("--market-size", type=int, default=0, help="how many tickers the whole market has at least")
     args = parser.parse_args()
     try:
-        app = create_app(args.data, args.requests_per_minute)
+        app = create_app(args.data, args.requests_per_minute, args.market_size)
     except (OSError, ValueError, csv.Error) as error:
         parser.exit(2, f"{args.data}: {error}\n")
-    uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning")
+    uvicorn.run(LoopbackOnly(app), host="127.0.0.1", port=args.port, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.timetables.base import DataInterval
@@ -11,6 +10,7 @@ from pendulum import instance
 
 from include.datasets.daily_operations.dataset import DAILY_OPERATIONS
 from include.datasets.daily_operations.tasks import open_batch
+from include.pipeline.refresh import RefreshOperator
 from local.login import Login
 from local.state import State
 from tests.dags.dags import as_dag_run, dags, next_run, resolved
@@ -67,7 +67,7 @@ def test_the_views_are_refreshed_side_by_side_and_published_behind_one_gate(dag:
 def test_a_refresh_is_the_servers_work_in_one_transaction(dag: DAG) -> None:
     for task_id in REFRESHES:
         task = dag.get_task(task_id)
-        assert isinstance(task, SQLExecuteQueryOperator)
+        assert isinstance(task, RefreshOperator)
         assert task.conn_id == DAILY_OPERATIONS.connection
         assert task.autocommit is False
         assert task.do_xcom_push is False, "no row of a result goes through Airflow"

@@ -313,7 +313,7 @@ def test_a_platform_killed_before_it_publishes_shows_the_old_views_and_the_next_
         checked = TaskState("validate_views", "success", 1)
         wait_until(lambda: checked in running.airflow.tasks(VIEWS_DAG, run_id), "The gate", {}, seconds=120)
         await_true(
-            running.admin, "select exists (select from pg_locks where locktype = 'advisory' and not granted)", []
+            running.admin, "select exists (select from pg_locks where locktype = 'transactionid' and not granted)", []
         )
         kill_all(started.processes())
     now, _ = shown_and_wanted(started.state)

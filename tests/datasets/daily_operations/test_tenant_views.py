@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import DAG
 from airflow.sdk.definitions.param import process_params
 
 from include.datasets.daily_operations.dataset import DAILY_OPERATIONS
 from include.pipeline.batch import Batch
+from include.pipeline.refresh import RefreshOperator
 from include.warehouse.roles import APP, READER
 from local.login import Login
 from local.state import State
@@ -77,9 +77,9 @@ def dag() -> DAG:
     return dags()["daily_operations_view_update"]
 
 
-def task(dag: DAG, name: str, batch: Batch) -> SQLExecuteQueryOperator:
+def task(dag: DAG, name: str, batch: Batch) -> RefreshOperator:
     """Return a refresh task as a run has it: rendered, with the batch that its start task pushed."""
-    operator = cast(SQLExecuteQueryOperator, dag.get_task(f"refresh_{name}").prepare_for_execution())
+    operator = cast(RefreshOperator, dag.get_task(f"refresh_{name}").prepare_for_execution())
     ti = SimpleNamespace(xcom_pull=lambda task_ids, **_: {"start": batch}[task_ids])
     params = process_params(cast(Any, dag), operator, {}, suppress_exception=False)
     operator.render_template_fields(cast(Any, {"dag": dag, "params": params, "ti": ti}))

@@ -19,14 +19,16 @@ from tests.datasets.market.batches import GOOD, STAGING, TICKERS, Row, check, ex
 
 COLUMNS = "the batch has exactly the columns of its table, in order"
 UNIQUE = "one row per day and ticker"
-PRICES = "prices are positive and finite"
+PRICES = "prices are between 0.000001 and 10,000,000 US dollars"
+USUAL_PRICES = "prices are usual: between 0.0001 and 1,000,000 US dollars"
 ORDER = "high is the highest and low the lowest of the four prices"
-VOLUME = "volume is finite and not negative"
+VOLUME = "volume is between 0 and 1,000,000,000,000 shares"
+USUAL_VOLUME = "volume is usual: at most 20,000,000,000 shares"
 CHANGE = "change is close minus open"
 NAMES = "tickers look like tickers"
 DATE = "every row is of the run's date"
 REQUESTED = "every ticker that was asked for is there"
-MOVED = "the price moved by at most 25 % between open and close"
+MOVED = "at most 1 % of the prices moved by more than 25 % between open and close"
 
 AAPL, _ = GOOD
 FIGURES = ("open_price", "high_price", "low_price", "close_price", "change", "volume")
@@ -69,12 +71,18 @@ ROWS = [
     BadRow(PRICES, row("INFINITE", high_price=inf)),
     BadRow(PRICES, row("MINUS.INFINITE", low_price=-inf)),
     BadRow(PRICES, row("NOT.A.NUMBER", high_price=nan)),
+    BadRow(PRICES, row("DENORMAL", low_price=5e-324)),
+    BadRow(PRICES, row("HUGE", high_price=1e308)),
+    BadRow(USUAL_PRICES, row("TINY", low_price=0.00009), severity="warning"),
+    BadRow(USUAL_PRICES, row("LARGE", high_price=1_000_001.0), severity="warning"),
     BadRow(ORDER, row("HIGH.BELOW.OPEN", high_price=196.23)),
     BadRow(ORDER, row("LOW.ABOVE.CLOSE", low_price=195.61)),
     BadRow(ORDER, row("EXCHANGED", high_price=195.28, low_price=196.73)),
     BadRow(VOLUME, row("NEGATIVE.VOLUME", volume=-1.0)),
     BadRow(VOLUME, row("INFINITE.VOLUME", volume=inf)),
     BadRow(VOLUME, row("NO.NUMBER", volume=nan)),
+    BadRow(VOLUME, row("HUGE.VOLUME", volume=1e308)),
+    BadRow(USUAL_VOLUME, row("LARGE.VOLUME", volume=20_000_000_001.0), severity="warning"),
     BadRow(CHANGE, row("OPEN.LESS.CLOSE", change=196.235 - 195.605)),
     BadRow(CHANGE, row("ROUNDED", change=-0.6)),
     BadRow(NAMES, row("1DIGIT")),
@@ -179,11 +187,34 @@ def test_a_good_batch_passes(app: psycopg.Connection[Any]) -> None:
     assert [finding.expectation for finding in outcome.findings] == expectations()
 
 
+@pytest.mark.parametrize(("moved", "verdict"), [(1, "passed"), (2, "warned")])
+def test_a_whole_market_may_have_a_few_prices_that_move_much(
+    app: psycopg.Connection[Any], moved: int, verdict: str
+) -> None:
+    up = {"close_price": 290.0, "high_price": 290.0, "change": 290.0 - 196.235}
+    market = [row(f"T{number}", **(up if number < moved else {})) for number in range(100)]
+
+    outcome = check(app, stage(app, market), [])
+
+    assert {each.expectation for each in our_failures(outcome)} == (set() if verdict == "passed" else {MOVED})
+
+
+def test_a_few_bad_rows_of_a_whole_market_are_quarantined(app: psycopg.Connection[Any]) -> None:
+    bad = [row("ZERO", low_price=0.0), row("LESS", volume=-1.0), row("CROSSED", high_price=1.0)]
+    market = [*bad, *(row(f"T{number}") for number in range(100))]
+
+    outcome = check(app, stage(app, market), [])
+
+    assert {each.expectation for each in our_failures(outcome) if each.row_rule} == {PRICES, VOLUME, ORDER}
+    assert all(each.row_rule for each in our_failures(outcome))
+
+
 def test_a_batch_at_every_limit_passes(app: psycopg.Connection[Any]) -> None:
     limits = [
         row("A", open_price=100.0, low_price=100.0, close_price=125.0, high_price=125.0, change=25.0),
-        row("Brk.A", open_price=1e-6, low_price=1e-6, close_price=1e-6, high_price=1e-6, change=0.0),
+        row("Brk.A", open_price=1e-4, low_price=1e-4, close_price=1e-4, high_price=1e6, change=0.0),
         row("ABCDEFGHIJKLMN9", volume=0.0, change=195.605 - 196.235 + 9e-7),
+        row("MUCH", volume=2e10),
     ]
 
     outcome = check(app, stage(app, limits), [str(each["ticker"]) for each in limits])

@@ -8,6 +8,11 @@ def test_tickers_keep_their_order_and_case() -> None:
     assert parse_tickers(["KIMpL", "KIMPL", "BRK.A", "AAPL"]) == ["KIMpL", "KIMPL", "BRK.A", "AAPL"]
 
 
+@pytest.mark.parametrize("tickers", ["all", ["all"]])
+def test_all_stands_for_the_whole_market(tickers: object) -> None:
+    assert parse_tickers(tickers) == []
+
+
 @pytest.mark.parametrize(
     ("tickers", "wrong"),
     [
@@ -20,6 +25,8 @@ def test_tickers_keep_their_order_and_case() -> None:
         (["AAPL", "AMZN", "AAPL"], "'AAPL' twice"),
         ([], "[]"),
         ("AAPL", "'AAPL'"),
+        ("ALL", "'ALL'"),
+        ("", "''"),
         (None, "None"),
     ],
 )

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from include.datasets.market.calendar import last_completed_session
 from include.datasets.market.dataset import MARKET
-from local import demo
+from local import backfill, demo
 from local.__main__ import FAILED
 from local.platform import Platform, platform
 from local.processes import free_port
@@ -117,6 +117,22 @@ def test_a_good_day_is_published_to_the_cent(running: Platform, good: list[Resul
 def test_running_a_day_again_replaces_it(running: Platform, good: list[Result]) -> None:
     run(running, {"market_date": GOOD}, TRADITIONAL)
     assert published(running, GOOD) == recorded(GOOD, *TICKERS)
+
+
+def test_a_backfill_reports_a_day_that_failed_with_its_reason(
+    running: Platform, source: MarketApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TICKERS", "AAPL,NONESUCH")
+    wanted = backfill.choose({MARKET.name: source}, False, "2023-06-30", "2023-07-01", "")
+    with redirect_stdout(StringIO()) as output:
+        console = Console(width=200)
+        found = backfill.run(running.airflow, {}, console, wanted)
+        backfill.show(console, wanted, found)
+
+    assert [each.what for each in found] == ["failed", "skipped"]
+    assert "NONESUCH" in found[0].detail
+    assert "Run the same command again to load only the days that failed." in output.getvalue()
+    assert published(running, "2023-06-30") == []
 
 
 @dataclass(frozen=True)

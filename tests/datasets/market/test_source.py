@@ -8,6 +8,8 @@ import requests
 
 from include.datasets.market.calendar import last_completed_session
 from include.datasets.market.dataset import MARKET
+from include.datasets.market.flatten import flatten
+from include.datasets.market.settings import FREE_PLAN
 from local import demo
 from local.login import Login
 from local.sources import sources
@@ -70,8 +72,40 @@ def test_airflow_gets_the_address_and_the_key(state: State, postgres: Login, mon
         assert started.env == {
             "POLYGON_BASE_URL": "https://prices.example",
             "AIRFLOW_VAR_POLYGON_API_KEY": "a key",
+            "POLYGON_REQUESTS_PER_MINUTE": str(FREE_PLAN),
         }
     assert key == REPLAY_KEY
+
+
+def test_the_replay_keeps_the_limit_and_has_the_size_that_were_asked_for(
+    state: State, postgres: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYGON_REQUESTS_PER_MINUTE", "1")
+    monkeypatch.setenv("REPLAY_MARKET_SIZE", "11000")
+    with SOURCE.running(state, postgres, live=False) as started:
+        url = f"{started.env['POLYGON_BASE_URL']}/v2/aggs/grouped/locale/us/market/stocks/{LAST}"
+        headers = {"Authorization": f"Bearer {REPLAY_KEY}"}
+        answer = requests.get(url, headers=headers, timeout=30)
+        assert requests.get(url, headers=headers, timeout=30).status_code == 429
+    assert started.env["POLYGON_REQUESTS_PER_MINUTE"] == "1"
+    tickers = flatten([{"ticker": None, "body": answer.text}], LAST)["ticker"]
+    assert (len(tickers), tickers.nunique()) == (11_000, 11_000)
+    assert "AAPL" in set(tickers)
+    assert any(ticker != ticker.upper() for ticker in tickers)
+
+
+@pytest.mark.parametrize(("text", "conf"), [("", {}), ("all", {"tickers": "all"}), ("A,B", {"tickers": ["A", "B"]})])
+def test_a_backfill_takes_its_tickers_from_the_command(
+    monkeypatch: pytest.MonkeyPatch, text: str, conf: dict[str, object]
+) -> None:
+    monkeypatch.setenv("TICKERS", text)
+    assert SOURCE.backfill_conf() == conf
+
+
+def test_a_wrong_ticker_of_a_backfill_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICKERS", "AAPL, AMZN")
+    with pytest.raises(Refused, match="TICKERS=AAPL, AMZN: tickers has ' AMZN'"):
+        SOURCE.backfill_conf()
 
 
 def test_a_file_of_prices_that_cannot_be_served_is_reported(state: State, postgres: Login, tmp_path: Path) -> None:

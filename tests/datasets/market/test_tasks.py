@@ -1,6 +1,7 @@
 """What each task of the market DAGs does beside calling the functions that other tests look at."""
 
 import json
+import re
 from datetime import UTC, date, datetime
 from html import unescape
 from pathlib import Path
@@ -12,13 +13,16 @@ import pandas
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
-from include.datasets.market import client, tasks
+from include.datasets.market import tasks
 from include.datasets.market.dataset import MARKET
 from include.datasets.market.params import MARKET_COLUMNS
 from include.pipeline.batch import batch_id
 from include.warehouse.roles import APP
 from local.login import Login
+from local.sources.market.whole_market import whole_market
 from local.state import State
 from tests.datasets.market.batches import DAY, GOOD, PUBLISHED, STAGING, TICKERS, as_batch, expectations, row, stage
 from tests.include.warehouse.airflow_connections import give
@@ -127,7 +131,7 @@ def test_a_closed_day_is_skipped_with_the_reason(dag_run: SimpleNamespace, asked
         (params("20230801"), "give a date as YYYY-MM-DD"),
         (params("yesterday"), "give a date as YYYY-MM-DD"),
         (params(tickers=[]), "give a list with at least one"),
-        (params(tickers="AAPL"), "give a list with at least one"),
+        (params(tickers="AAPL"), r'give a list with at least one, such as \["AAPL"\], or "all"'),
         (params(tickers=["AAPL", "A B"]), "tickers has 'A B'"),
         (params(tickers=["AAPL", "AAPL"]), "twice"),
     ],
@@ -147,27 +151,104 @@ def test_a_missing_api_key_fails_with_what_to_do(key: str | None, monkeypatch: p
         tasks.extract_market_data(BATCH)
 
 
-def test_extract_returns_the_answers_unchanged_in_the_order_of_the_tickers(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
+@pytest.fixture
+def asked(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Serve a market API that answers everything with the path that was asked for; returns the requests."""
+    paths: list[str] = []
 
-    class Client(client.PolygonClient):
-        def __init__(self, base_url: str, api_key: str) -> None:
-            super().__init__(base_url, api_key)
-            asked.extend([base_url, api_key])
+    def answer(request: Request) -> Response:
+        assert request.headers["Authorization"] == "Bearer the-key"
+        paths.append(request.full_path)
+        return Response(f"answer to {request.path}")
 
-        def daily_summary(self, ticker: str, day: date) -> str:
-            asked.append(day)
-            return f'{{ "answer": "for {ticker}" }}'
-
-    monkeypatch.setattr(client, "PolygonClient", Client)
+    httpserver.expect_request(re.compile(".*")).respond_with_handler(answer)
     monkeypatch.setenv("AIRFLOW_VAR_POLYGON_API_KEY", "the-key")
-    monkeypatch.setenv("POLYGON_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("POLYGON_BASE_URL", httpserver.url_for(""))
+    monkeypatch.setenv("POLYGON_REQUESTS_PER_MINUTE", "0")
+    return paths
 
+
+def test_extract_returns_the_answers_unchanged_in_the_order_of_the_tickers(asked: list[str]) -> None:
     assert tasks.extract_market_data(as_batch(uuid4(), ["B", "A"])) == [
-        {"ticker": "B", "body": '{ "answer": "for B" }'},
-        {"ticker": "A", "body": '{ "answer": "for A" }'},
+        {"ticker": "B", "body": "answer to /v1/open-close/B/2023-08-01"},
+        {"ticker": "A", "body": "answer to /v1/open-close/A/2023-08-01"},
     ]
-    assert asked == ["http://127.0.0.1:1", "the-key", DAY, DAY]
+    assert [path.split("?")[1] for path in asked] == ["adjusted=true", "adjusted=true"]
+
+
+MANY = [f"T{number}" for number in range(tasks.MOST_BY_NAME + 1)]
+
+
+@pytest.mark.parametrize("tickers", [[], MANY], ids=["all", "many"])
+def test_the_whole_market_and_many_tickers_are_one_request(asked: list[str], tickers: list[str]) -> None:
+    [answer] = tasks.extract_market_data(as_batch(uuid4(), tickers))
+
+    assert answer["ticker"] is None
+    assert asked == ["/v2/aggs/grouped/locale/us/market/stocks/2023-08-01?adjusted=true&include_otc=false"]
+
+
+def test_as_many_as_are_asked_for_by_name_are_one_request_each(asked: list[str]) -> None:
+    assert len(tasks.extract_market_data(as_batch(uuid4(), MANY[1:]))) == tasks.MOST_BY_NAME == len(asked)
+
+
+@pytest.mark.parametrize("tickers", [[], ["A"]])
+def test_prices_can_be_asked_for_as_they_were_traded(
+    asked: list[str], tickers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYGON_ADJUSTED", "false")
+    tasks.extract_market_data(as_batch(uuid4(), tickers))
+
+    assert "adjusted=false" in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("POLYGON_ADJUSTED", "no", "POLYGON_ADJUSTED is 'no': give true or false"),
+        ("POLYGON_REQUESTS_PER_MINUTE", "-1", "POLYGON_REQUESTS_PER_MINUTE is '-1': give a whole number"),
+        ("POLYGON_REQUESTS_PER_MINUTE", "five", "POLYGON_REQUESTS_PER_MINUTE is 'five': give a whole number"),
+    ],
+)
+def test_a_wrong_setting_fails_before_anything_is_asked(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(AirflowFailException, match=message):
+        tasks.extract_market_data(BATCH)
+    assert asked == []
+
+
+@pytest.mark.usefixtures("connected")
+def test_each_request_takes_a_turn_of_the_limit_in_the_warehouse(
+    asked: list[str], app: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYGON_REQUESTS_PER_MINUTE", "5")
+    tasks.extract_market_data(BATCH)
+
+    taken = app.execute("select service, cardinality(turns) from warehouse.request_limit").fetchall()
+    assert taken == [("the market API", len(TICKERS))]
+    assert len(asked) == len(TICKERS)
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_whole_market_goes_from_the_answer_to_published_rows(app: psycopg.Connection[Any], reports: Path) -> None:
+    bars = whole_market(DAY, 500)
+    results = [
+        {"T": ticker, **{name[0]: value for name, value in bar.items()}, "t": 1690920000000}
+        for ticker, bar in bars.items()
+    ]
+    body = json.dumps({"status": "OK", "resultsCount": len(results), "results": results})
+    batch, ti = as_batch(uuid4(), []), TaskInstance()
+
+    rows = tasks.transform_market_data(batch, tasks.flatten_market_data(batch, [{"ticker": None, "body": body}]))
+    assert tasks.load_market_data(batch, rows) == len(bars)
+    tasks.validate_market_data(batch, ti)
+    assert tasks.publish_market_data(batch, run())["rows"] == len(bars)
+
+    assert ti.pushed["return_value"]["verdict"] == "passed"
+    found = app.execute(f"select ticker, open_price, volume from {PUBLISHED}".encode()).fetchall()
+    assert sorted(found) == sorted((ticker, bar["open"], bar["volume"]) for ticker, bar in bars.items())
+    assert max(len(text) for (text,) in app.execute("select observed from quality.expectation_result")) <= 1000
 
 
 def test_answers_become_rows_of_the_published_table() -> None:
@@ -219,8 +300,8 @@ def test_a_batch_that_fails_pushes_its_outcome_and_fails_the_task(
         "return_value": {"checkpoint": "market", "verdict": "failed", "passed": len(expectations()) - 1, "failed": 1}
     }
     assert page.is_relative_to(reports / "market" / "2023-08-01")
-    assert "volume is finite and not negative" in page.read_text()
-    failure = "critical: market: volume is finite and not negative: observed 1\n    batch_id="
+    assert "volume is between 0 and 1,000,000,000,000 shares" in page.read_text()
+    failure = "critical: market: volume is between 0 and 1,000,000,000,000 shares: observed 1\n    batch_id="
     assert f"nothing of batch {batch['batch_id']} is published" in str(raised.value)
     assert failure in str(raised.value)
     assert "volume=-7.0" in str(raised.value)

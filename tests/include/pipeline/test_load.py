@@ -1,11 +1,12 @@
 """Loading a batch into its staging table: exact, repeatable, and nothing when it does not finish."""
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from math import inf, nan
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import pandas
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 
 from include.errors import PermanentError
+from include.pipeline import load as load_module
 from include.pipeline.load import load, load_batch
 from include.warehouse.roles import APP
 from local.login import Login
@@ -145,33 +147,70 @@ def test_a_text_with_special_characters_arrives_as_it_is(app: psycopg.Connection
     assert [row[2] for row in staged_rows(app)] == [special]
 
 
-class FrameWithEvent:
-    """A frame of many rows, which calls a function when half of them were read."""
+# For each type a value of pandas, and what Postgres returns for it.
+BINARY: dict[str, tuple[Any, Any]] = {
+    "bigint": (2**40, 2**40),
+    "boolean": (True, True),
+    "date": (DAY, DAY),
+    "double precision": (0.1 + 0.2, 0.1 + 0.2),
+    "integer": (7, 7),
+    "numeric": (Decimal("0.10"), Decimal("0.10")),
+    "text": ("é", "é"),
+    "timestamp with time zone": (pandas.Timestamp(2023, 8, 1, 12, tz="UTC"), datetime(2023, 8, 1, 12, tzinfo=UTC)),
+}
+OTHERS: dict[str, tuple[Any, Any]] = {
+    "numeric(10,2)": (Decimal("1.5"), Decimal("1.50")),
+    "smallint": (7, 7),
+    "jsonb": ('{"a": 1}', {"a": 1}),
+    "timestamp without time zone": (pandas.Timestamp(2023, 8, 1, 12), datetime(2023, 8, 1, 12)),
+}
 
-    columns = COLUMNS
 
-    def __init__(self, event: Callable[[], None]) -> None:
-        self._event = event
+@pytest.mark.parametrize("types", [BINARY, BINARY | OTHERS], ids=["as binary", "as text"])
+def test_values_of_any_type_arrive_and_missing_ones_are_null(
+    warehouse: Login, types: Mapping[str, tuple[Any, Any]]
+) -> None:
+    columns = {f"c{number}": each for number, each in enumerate(types.items())}
+    records = {name: pandas.Series([value, None], dtype=object) for name, (_, (value, _)) in columns.items()}
+    expected = {name: arrived for name, (_, (_, arrived)) in columns.items()}
+    with warehouse.connect() as admin:
+        for name, (type_, _) in columns.items():
+            admin.execute(f"alter table {STAGING} add column {name} {type_}".encode())
 
-    def __len__(self) -> int:
-        return 20_000
+        load_batch(
+            admin, STAGING, uuid4(), pandas.DataFrame({"day": DAY, "sensor": ["a", "b"], "value": 1.0, **records})
+        )
 
-    def itertuples(self, **_: object) -> Iterator[tuple[object, ...]]:
-        [row] = rows(["NEW"])
-        for number in range(len(self)):
-            if number == len(self) // 2:
-                self._event()
+        found = admin.execute(f"select {', '.join(expected)} from {STAGING} order by sensor".encode()).fetchall()
+    assert [dict(zip(expected, each, strict=True)) for each in found] == [expected, dict.fromkeys(expected)]
+
+
+MANY = frame(rows(["NEW"]) * 20_000)
+
+
+def call_midway(monkeypatch: pytest.MonkeyPatch, event: Callable[[], None]) -> None:
+    """Let a load call a function when it has sent half of its rows."""
+    original = load_module._rows
+
+    def with_event(frame: pandas.DataFrame) -> Iterator[tuple[Any, ...]]:
+        for number, row in enumerate(original(frame)):
+            if number == len(frame) // 2 > 0:
+                event()
             yield row
 
+    monkeypatch.setattr(load_module, "_rows", with_event)
 
-def test_a_load_whose_session_ends_midway_leaves_what_was_there(app: psycopg.Connection[Any], warehouse: Login) -> None:
+
+def test_a_load_whose_session_ends_midway_leaves_what_was_there(
+    app: psycopg.Connection[Any], warehouse: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch_id = uuid4()
     load_batch(app, STAGING, batch_id, frame(rows(["OLD"])))
     app.commit()
-    many = FrameWithEvent(lambda: terminate(warehouse, app.info.backend_pid))
+    call_midway(monkeypatch, lambda: terminate(warehouse, app.info.backend_pid))
 
     with pytest.raises(psycopg.OperationalError):
-        load_batch(app, STAGING, batch_id, cast(Any, many))
+        load_batch(app, STAGING, batch_id, MANY)
 
     with warehouse.connect() as admin:
         assert [row[2] for row in staged_rows(admin)] == ["OLD"]
@@ -185,9 +224,10 @@ def test_a_load_whose_process_is_killed_midway_leaves_what_was_there(
     app.commit()
 
     def load_and_wait(wait_for_kill: Callable[[int], None]) -> None:
-        with warehouse.as_role(APP, state.secrets[APP], warehouse.dbname).connect() as connection:
-            many = FrameWithEvent(lambda: wait_for_kill(connection.info.backend_pid))
-            load_batch(connection, STAGING, batch_id, cast(Any, many))
+        login = warehouse.as_role(APP, state.secrets[APP], warehouse.dbname)
+        with login.connect() as connection, pytest.MonkeyPatch.context() as patch:
+            call_midway(patch, lambda: wait_for_kill(connection.info.backend_pid))
+            load_batch(connection, STAGING, batch_id, MANY)
 
     kill_midway(warehouse, load_and_wait)
 

@@ -73,6 +73,63 @@ def test_a_batch_replaces_its_day_and_nothing_else(app: psycopg.Connection[Any],
     assert published(app) == NEW
 
 
+def changes(connection: psycopg.Connection[Any]) -> list[Any]:
+    """Return what each publication changed, oldest first."""
+    return [found for (found,) in connection.execute("select changes from warehouse.publication order by id")]
+
+
+def test_a_publication_says_what_it_changed(app: psycopg.Connection[Any], new: UUID) -> None:
+    publish(app, new, "new")
+
+    added, removed, altered = (
+        {"before": as_json(before), "after": as_json(after)}
+        for before, after in (
+            (None, row("south", 2.0)),
+            (row("east", 1.0), None),
+            (row("north", 1.0), row("north", 2.0)),
+        )
+    )
+    *first, found = changes(app)
+    assert first == [None, None]  # the days were new
+    sample = found.pop("sample")
+    assert found == {"added": 1, "removed": 1, "altered": 1}
+    assert len(sample) == 3
+    assert all(each in sample for each in (added, removed, altered))
+
+
+def as_json(found: Row | None) -> dict[str, object] | None:
+    return (
+        None
+        if found is None
+        else {name: str(value) if isinstance(value, date) else value for name, value in found.items()}
+    )
+
+
+def test_a_publication_of_the_same_rows_changed_nothing(app: psycopg.Connection[Any], new: UUID) -> None:
+    publish(app, new, "new")
+    publish(app, stage(app, with_value(2.0)), "again")
+
+    assert changes(app)[-1] == {"added": 0, "removed": 0, "altered": 0, "sample": None}
+
+
+def test_only_a_few_of_many_changes_are_kept(app: psycopg.Connection[Any]) -> None:
+    sensors = [f"s{number:03}" for number in range(200)]
+    for value in (1.0, 2.0):
+        publish(app, stage(app, [row(sensor, value) for sensor in sensors]), f"run {value}")
+
+    found = changes(app)[-1]
+    assert found["altered"] == len(sensors)
+    assert len(found["sample"]) == 5
+
+
+def test_a_rollback_says_what_it_changed(app: psycopg.Connection[Any], new: UUID) -> None:
+    publish(app, new, "new")
+    roll_back(app)
+
+    found = changes(app)[-1]
+    assert (found["added"], found["removed"], found["altered"]) == (1, 1, 1)
+
+
 def test_every_column_is_published_as_it_was_staged(app: psycopg.Connection[Any]) -> None:
     publish(app, stage(app, [row("north")]))
 

@@ -10,14 +10,13 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import DAG, Param
 from airflow.sdk.definitions.param import process_params
 
 from include.dataset import View
 from include.pipeline.batch import Batch
 from include.pipeline.publish import publish_batch
-from include.pipeline.refresh import REFRESH_PARAMETERS, refresh_statements
+from include.pipeline.refresh import REFRESH_PARAMETERS, RefreshOperator, refresh_statements
 from include.warehouse.roles import APP, READER
 from local.login import Login
 from local.state import ROOT, State
@@ -48,7 +47,7 @@ def dag(tmp_path_factory: pytest.TempPathFactory) -> DAG:
         params={"as_of": Param(None, type=["null", "string"])},
     ) as dag:
         for view in ROLLUPS.publishes:
-            SQLExecuteQueryOperator(
+            RefreshOperator(
                 task_id=f"refresh_{view.name}",
                 conn_id=ROLLUPS.connection,
                 sql=refresh_statements(ROLLUPS, cast(View, view)),
@@ -73,11 +72,9 @@ def admin(database: Login) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def task(
-    dag: Any, view: str, batch_id: UUID, day: date = DAY, conf: dict[str, str] | None = None
-) -> SQLExecuteQueryOperator:
+def task(dag: Any, view: str, batch_id: UUID, day: date = DAY, conf: dict[str, str] | None = None) -> RefreshOperator:
     """Return a refresh task as a run has it: rendered, with the batch that its start task pushed."""
-    operator = cast(SQLExecuteQueryOperator, dag.get_task(f"refresh_{view}").prepare_for_execution())
+    operator = cast(RefreshOperator, dag.get_task(f"refresh_{view}").prepare_for_execution())
     batch = Batch(
         dataset=ROLLUPS.name,
         day=day.isoformat(),
@@ -91,7 +88,7 @@ def task(
     return operator
 
 
-def execute(operator: SQLExecuteQueryOperator) -> None:
+def execute(operator: RefreshOperator) -> None:
     operator.execute({})  # type: ignore[no-untyped-call]  # Airflow's own, without annotations
 
 
