@@ -29,6 +29,7 @@ from include.warehouse.roles import APP, READER
 from local.login import Login
 from local.postgres import embedded
 from local.state import State
+from tests.faults.catalogue import OUTCOMES
 from tests.toy import SUITES, TOYS
 
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
@@ -186,3 +187,12 @@ def toys(monkeypatch: pytest.MonkeyPatch, toy_project: Path) -> None:
 def repository() -> Path:
     """Return the root of the checkout."""
     return Path(__file__).resolve().parent.parent
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what each fault did, if faults were tested in this process."""
+    if OUTCOMES:
+        terminalreporter.section("faults")
+        width = max(len(each.fault) for each in OUTCOMES)
+        for each in OUTCOMES:
+            terminalreporter.line(f"{each.fault:{width}}  {each.outcome:18} {each.table:28} {each.seconds:6.1f} s")
