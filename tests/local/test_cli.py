@@ -160,6 +160,7 @@ def test_the_warehouse_of_the_first_version_needs_make_clean(
         warehouse = server.as_role(server.user, server.password, WAREHOUSE)
         ensure_role(server, server.as_role(READER, own_state.secrets[READER], WAREHOUSE))
         with warehouse.connect() as connection:
+            connection.execute("grant connect on database warehouse to public")  # the first version did not revoke it
             connection.execute("create schema warehouse")
             connection.execute("create table warehouse.alembic_version (version_num text)")
 
