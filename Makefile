@@ -22,8 +22,8 @@ export PATH := $(PATH):$(CURDIR)/.airlock/uv/lib/bin:$(CURDIR)/.airlock/uv/venv/
 PYTEST = .venv/bin/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up backfill down sql dataset remove-dataset test test-fast test-faults test-infra prove-ci lint bench quality-diff \
-	requirements bootstrap plan apply destroy clean
+.PHONY: help install demo up backfill down sql dataset remove-dataset test test-fast test-faults test-infra prove-ci lint bench \
+	quality-diff requirements bootstrap plan apply destroy clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "%-19s%s\n", $$1, $$2 }' Makefile

@@ -33,7 +33,7 @@ from include.warehouse.migrate import migrate
 from include.warehouse.register import Run
 from local.login import Login
 from local.postgres import PROGRAMS, embedded
-from local.sources.market.whole_market import whole_market
+from local.sources.market.whole_market import api_rows, whole_market
 from local.state import State
 
 SIZES = (11_000, 250_000)
@@ -127,10 +127,7 @@ def _write(rows: int, answer: Path, ready: Path) -> None:
             (DAY, ticker, bar["open"], bar["high"], bar["low"], bar["close"], bar["close"] - bar["open"], bar["volume"])
             for ticker, bar in bars.items()
         )
-    results = [
-        {"T": ticker, **{name[0]: value for name, value in bar.items()}, "vw": bar["close"], "n": 100, "t": CLOSE}
-        for ticker, bar in bars.items()
-    ]
+    results = [row | {"vw": row["c"], "n": 100} for row in api_rows(bars, CLOSE)]
     body = {"status": "OK", "resultsCount": len(results), "adjusted": True, "results": results}
     answer.write_text(json.dumps(body, separators=(",", ":")))
 

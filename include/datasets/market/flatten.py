@@ -130,12 +130,12 @@ def _market_checked(body: str, market_date: date) -> tuple[list[str], list[Any]]
         raise MarketDataInvalid(f"{what}: results is {short_repr(bars)}, not a list of objects")
     if isinstance(count, bool) or count != len(bars):
         raise MarketDataInvalid(f"{what}: resultsCount is {short_repr(count)}, and the answer has {len(bars)} results")
-    flaws = []
+    flaws, session = [], _session(market_date)
     for number, bar in enumerate(bars):
         found = [
             _ticker_flaw(bar),
             *(_figure_flaw(bar, field) for field in _BAR_FIGURES),
-            _end_flaw(bar, market_date),
+            _end_flaw(bar, market_date, session),
         ]
         flaws += [f"{short_repr(bar.get('T', f'result {number}'))}: {flaw}" for flaw in found if flaw]
     _refuse(what, flaws)
@@ -215,8 +215,8 @@ def _ticker_flaw(bar: Mapping[str, Any]) -> str | None:
     return None if right else f"T is {short_repr(ticker)}, not a ticker"
 
 
-def _end_flaw(bar: Mapping[str, Any], market_date: date) -> str | None:
-    end, (first, last) = bar.get("t"), _session(market_date)
+def _end_flaw(bar: Mapping[str, Any], market_date: date, session: tuple[int, int]) -> str | None:
+    end, (first, last) = bar.get("t"), session
     right = isinstance(end, int) and not isinstance(end, bool) and first < end <= last
     return None if right else f"t is {short_repr(end)}, which is not a time of {market_date} in ms"
 

@@ -34,7 +34,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 from local.loopback import LoopbackOnly
 from local.sources.market.faults import FAULTS, Fault
 from local.sources.market.prices import DATA, REPLAY_KEY
-from local.sources.market.whole_market import whole_market
+from local.sources.market.whole_market import api_rows, whole_market
 
 FIGURES = ["open", "high", "low", "close", "volume"]
 HEADER = ["market_date", "ticker", *FIGURES]
@@ -110,12 +110,8 @@ def create_app(data: Path, requests_per_minute: int | None = None, market_size: 
     def market(day: str) -> dict[str, dict[str, float]]:
         recorded = bars.get(day, {})
         invented = whole_market(date.fromisoformat(day), market_size) if recorded else {}
-        return dict(
-            islice(
-                (recorded | {name: bar for name, bar in invented.items() if name not in recorded}).items(),
-                max(market_size, len(recorded)),
-            )
-        )
+        whole = recorded | invented | recorded  # the recorded ones come first, and are never replaced
+        return dict(islice(whole.items(), max(market_size, len(recorded))))
 
     # Without openapi_url there are no documentation pages: the documentation of the real service is the reference.
     app = FastAPI(openapi_url=None, redirect_slashes=False)
@@ -165,10 +161,7 @@ def create_app(data: Path, requests_per_minute: int | None = None, market_size: 
         check_day(day)
         if day not in bars and (day in sessions or day < min(sessions)):  # a session that is not in this file
             raise refusal(404, "NOT_FOUND", message="Data not found.")
-        rows = [  # the real service abbreviates the names of figures to their first letters
-            {"T": ticker, **{name[0]: value for name, value in bar.items()}, "t": sessions[day]}
-            for ticker, bar in market(day).items()
-        ]
+        rows = api_rows(market(day), sessions.get(day, 0))
         counts = {"queryCount": len(rows), "resultsCount": len(rows), "adjusted": adjusted != "false"}
         results = {"results": rows} if rows else {}  # a closed day has no such key, not an empty list
         return {"status": "OK", "request_id": uuid4().hex, **counts, **results}

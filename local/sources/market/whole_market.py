@@ -1,6 +1,7 @@
 """A whole market of invented prices, as large as the real one, from a seed: the same rows on every machine."""
 
 import random
+from collections.abc import Mapping
 from datetime import date
 from string import ascii_uppercase
 
@@ -26,6 +27,15 @@ def whole_market(day: date, size: int) -> dict[str, dict[str, float]]:
             "volume": float(int(chance.lognormvariate(12, 2))) + (0.5 if chance.random() < 0.01 else 0),
         }
     return market
+
+
+def api_rows(market: Mapping[str, Mapping[str, float]], end: int) -> list[dict[str, object]]:
+    """Return tickers as the API's answer with the whole market has them; `end` of the session is in ms since 1970."""
+    return [
+        # The real service abbreviates the names of figures to their first letters.
+        {"T": ticker, **{name[0]: value for name, value in bar.items()}, "t": end}
+        for ticker, bar in market.items()
+    ]
 
 
 def _tickers(size: int) -> list[str]:

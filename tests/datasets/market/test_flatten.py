@@ -7,7 +7,7 @@ import pytest
 
 from include.datasets.market.errors import MarketDataInvalid
 from include.datasets.market.flatten import FLAT_COLUMNS, Answer, flatten
-from local.sources.market.whole_market import whole_market
+from local.sources.market.whole_market import api_rows, whole_market
 
 DAY = date(2023, 8, 1)
 AAPL = {
@@ -245,9 +245,5 @@ def test_a_message_about_many_wrong_rows_names_the_first_ones() -> None:
 
 @pytest.mark.parametrize("size", [1, 3000])
 def test_both_ways_to_read_a_whole_market_find_the_same(size: int) -> None:
-    bars = [
-        {"T": ticker, **{name[0]: value for name, value in bar.items()}, "t": END}
-        for ticker, bar in whole_market(DAY, size).items()
-    ]
-    body = market(*bars)
+    body = market(*api_rows(whole_market(DAY, size), END))
     pandas.testing.assert_frame_equal(whole(body), whole(body.replace('"T"', '"\\u0054"')))

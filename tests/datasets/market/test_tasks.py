@@ -22,7 +22,7 @@ from include.datasets.market.params import MARKET_COLUMNS
 from include.pipeline.batch import batch_id
 from include.warehouse.roles import APP
 from local.login import Login
-from local.sources.market.whole_market import whole_market
+from local.sources.market.whole_market import api_rows, whole_market
 from local.state import State
 from tests.datasets.market.batches import DAY, GOOD, PUBLISHED, STAGING, TICKERS, as_batch, expectations, row, stage
 from tests.include.warehouse.airflow_connections import give
@@ -233,10 +233,7 @@ def test_each_request_takes_a_turn_of_the_limit_in_the_warehouse(
 @pytest.mark.usefixtures("connected")
 def test_a_whole_market_goes_from_the_answer_to_published_rows(app: psycopg.Connection[Any], reports: Path) -> None:
     bars = whole_market(DAY, 500)
-    results = [
-        {"T": ticker, **{name[0]: value for name, value in bar.items()}, "t": 1690920000000}
-        for ticker, bar in bars.items()
-    ]
+    results = api_rows(bars, 1690920000000)
     body = json.dumps({"status": "OK", "resultsCount": len(results), "results": results})
     batch, ti = as_batch(uuid4(), []), TaskInstance()
 
