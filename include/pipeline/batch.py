@@ -32,9 +32,14 @@ class Batch(TypedDict):
     """What else was asked for, by the dataset's own names."""
 
 
-def batch_id(dag_run: Any) -> UUID:
-    """Return the key of the batch that a DAG run writes: the same on every retry, another for every run."""
-    return uuid5(_BATCHES, f"{dag_run.dag_id}/{dag_run.run_id}")
+def batch_id(dag_run: Any, day: date) -> UUID:
+    """Return the key of the batch that a DAG run writes: the same on every retry, another for every run.
+
+    It begins with the day, so that a staging table of years needs no more than a small index: see
+    create_staging_table.sql.
+    """
+    run = uuid5(_BATCHES, f"{dag_run.dag_id}/{dag_run.run_id}")
+    return UUID(bytes=day.toordinal().to_bytes(4) + run.bytes[4:])
 
 
 def batch_day(dag_run: Any, param: str, value: str | None, otherwise: Callable[[datetime], date]) -> date:
@@ -67,7 +72,7 @@ def open_batch(
         check_staging(connection, dataset)
         if not allow_older:
             publish.refuse_older(connection, dataset, day)
-        key = register.unpublished(connection, batch_id(dag_run))
+        key = register.unpublished(connection, batch_id(dag_run, day))
     log.info("Batch %s of %s for %s", key, dataset.name, day)
     return Batch(
         dataset=dataset.name,

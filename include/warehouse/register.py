@@ -49,7 +49,7 @@ def unpublished(connection: psycopg.Connection[Any], batch_id: UUID) -> UUID:
     """
     published = "select exists (select 1 from warehouse.publication where batch_id = %s)"
     while connection.execute(published, [batch_id]).fetchone() == (True,):
-        batch_id = uuid5(batch_id, "again")
+        batch_id = UUID(bytes=batch_id.bytes[:4] + uuid5(batch_id, "again").bytes[4:])  # the day stays at its beginning
     return batch_id
 
 

@@ -125,7 +125,11 @@ def _create_staging_table(connection: psycopg.Connection[Any], dataset: Dataset,
         set_default = sql.SQL("alter table {} alter column {} set default {}")
         connection.execute(set_default.format(table, sql.Identifier(column), sql.SQL(default)))
     # Batches of a day that are no longer kept are found, and removed, when the day is published.
-    connection.execute(sql.SQL("create index on {} ({})").format(table, sql.Identifier(each.day)))
+    connection.execute(
+        sql.SQL("create index on {} using brin ({}) with (pages_per_range = 32, autosummarize = on)").format(
+            table, sql.Identifier(each.day)
+        )
+    )
 
 
 def _refuse_taken_name(connection: psycopg.Connection[Any], dataset: Dataset, view: View, *, ours: bool) -> None:

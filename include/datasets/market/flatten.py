@@ -6,7 +6,8 @@ twice): the quality gate checks those.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from operator import attrgetter
 from typing import Any, TypedDict
@@ -27,6 +28,9 @@ _SUMMARY_FIGURES = ("open", "high", "low", "close", "volume")
 _BAR_FIGURES = ("o", "h", "l", "c", "v")
 _EXCHANGE = ZoneInfo("America/New_York")
 _MOST_FLAWS = 5  # of a message
+_RESULTS = re.compile(r'"results":\s*\[')
+_COMMA = re.compile(r"\}\s*(,)\s*\{")  # between two objects
+_PART = 1_000_000  # characters
 
 
 class Answer(TypedDict):
@@ -53,6 +57,10 @@ class _Market(msgspec.Struct):
     status: str
     resultsCount: int
     results: list[_Bar]
+
+
+class _Unusual(ValueError):
+    """An answer may be right, but not plainly."""
 
 
 class _Repeated(ValueError):
@@ -93,34 +101,63 @@ def _summary(answer: Answer, market_date: date) -> pd.DataFrame:
 
 
 def _market(body: str, market_date: date) -> pd.DataFrame:
-    columns = _market_fast(body, market_date)
-    if columns is None:  # something is wrong with it, or looks like it: look at each value
-        columns = _market_checked(body, market_date)
-    return _frame(market_date, *columns)
+    frame = _market_fast(body, market_date)
+    # If something is wrong with it, or looks like it, look at each value.
+    return _market_checked(body, market_date) if frame is None else frame
 
 
-def _market_fast(body: str, market_date: date) -> tuple[list[str], list[Any]] | None:
-    """Return the tickers and figures of an answer that is plainly right, else None.
+def _market_fast(body: str, market_date: date) -> pd.DataFrame | None:
+    """Return the rows of an answer that is plainly right, else None.
 
     It is many times faster than _market_checked, which has to return the same and says what is wrong.
     """
+    results, end = _RESULTS.search(body), body.rfind("]")
+    start = results.end() if results else 0
+    envelope = body[:start] + body[end:]
+    if "\\" in body or any(envelope.count(f'"{name}":') != 1 for name in _Market.__struct_fields__):
+        return None
     try:
-        market = msgspec.json.decode(body, type=_Market)
-    except msgspec.MsgspecError:
+        market = msgspec.json.decode(envelope, type=_Market)
+        frames = [_bars(part, market_date) for part in _parts(body, start, end)]
+    except (msgspec.MsgspecError, UnicodeEncodeError, _Unusual):
         return None
-    bars, (first, last) = market.results, _session(market_date)
-    once = all(body.count(f'"{name}":') == 1 for name in _Market.__struct_fields__)
-    once = once and all(body.count(f'"{name}":') == len(bars) for name in _Bar.__struct_fields__)
-    if market.status != "OK" or market.resultsCount != len(bars) or not bars or not once or "\\" in body:
-        return None
+    frame = pd.concat(frames, ignore_index=True) if frames else None
+    return frame if frame is not None and (market.status, market.resultsCount) == ("OK", len(frame)) else None
+
+
+def _parts(body: str, start: int, end: int) -> Iterator[str]:
+    """Yield the objects of an array in parts, since all of them at once take several times the memory of the text.
+
+    A cut that is not between two of its objects leaves parts that are not JSON.
+    """
+    while start < end:
+        comma = _COMMA.search(body, start + _PART, end)
+        yield f"[{body[start : comma.start(1) if comma else end]}]"
+        start = comma.end(1) if comma else end
+
+
+def _bars(part: str, market_date: date) -> pd.DataFrame:
+    """Return the rows of a JSON array of bars. Raises _Unusual when it has to be looked at more closely."""
+    bars, (first, last) = msgspec.json.decode(part, type=list[_Bar]), _session(market_date)
     ends = np.fromiter(map(attrgetter("t"), bars), np.int64, len(bars))
-    if ends.min() <= first or ends.max() > last or not all(bar.T for bar in bars):
-        return None
+    if ends.min() <= first or ends.max() > last or not all(bar.T for bar in bars) or not _keys_once(part, len(bars)):
+        raise _Unusual
     figures = [np.fromiter(map(attrgetter(field), bars), np.float64, len(bars)) for field in _BAR_FIGURES]
-    return [bar.T for bar in bars], figures
+    return _frame(market_date, [bar.T for bar in bars], figures)
 
 
-def _market_checked(body: str, market_date: date) -> tuple[list[str], list[Any]]:
+def _keys_once(part: str, bars: int) -> bool:
+    """Return whether each key of a bar is there once per bar: of a key that is there twice, a decoder takes the last.
+
+    All of them are one letter long, so one pass counts them.
+    """
+    text = np.frombuffer(part.encode(), np.uint8)
+    keys = (text[:-3] == ord('"')) & (text[2:-1] == ord('"')) & (text[3:] == ord(":"))
+    counts = np.bincount(text[1:-2][keys], minlength=256)
+    return all(counts[ord(name)] == bars for name in _Bar.__struct_fields__)
+
+
+def _market_checked(body: str, market_date: date) -> pd.DataFrame:
     what = f"whole market on {market_date}"
     market = _parsed(what, body)
     bars, count = market.get("results"), market.get("resultsCount")
@@ -139,7 +176,8 @@ def _market_checked(body: str, market_date: date) -> tuple[list[str], list[Any]]
         ]
         flaws += [f"{short_repr(bar.get('T', f'result {number}'))}: {flaw}" for flaw in found if flaw]
     _refuse(what, flaws)
-    return [bar["T"] for bar in bars], [[float(bar[field]) for bar in bars] for field in _BAR_FIGURES]
+    figures = [[float(bar[field]) for bar in bars] for field in _BAR_FIGURES]
+    return _frame(market_date, [bar["T"] for bar in bars], figures)
 
 
 def _frame(market_date: date, tickers: list[str], figures: Sequence[Any]) -> pd.DataFrame:

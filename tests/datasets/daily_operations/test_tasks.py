@@ -90,7 +90,8 @@ def test_the_day_is_the_params_else_the_intervals_else_the_one_before_the_run(
     asked: object, interval_start: datetime | None, after: datetime, day: str
 ) -> None:
     dag_run = run(interval_start, after)
-    assert tasks.open_batch(dag_run, params(asked)) == as_batch(batch_id(dag_run), date.fromisoformat(day))
+    batch_day = date.fromisoformat(day)
+    assert tasks.open_batch(dag_run, params(asked)) == as_batch(batch_id(dag_run, batch_day), batch_day)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from include.datasets.market import flatten as module
 from include.datasets.market.errors import MarketDataInvalid
 from include.datasets.market.flatten import FLAT_COLUMNS, Answer, flatten
 from include.datasets.market.params import MARKET_COLUMNS
@@ -31,7 +33,14 @@ CHECKED = settings(max_examples=100, deadline=None, database=None)
 
 def body(bars: object, **changed: object) -> str:
     count = len(bars) if isinstance(bars, list) else 1
-    return json.dumps({"status": "OK", "resultsCount": count, "results": bars} | changed)
+    return json.dumps({"status": "OK", "resultsCount": count, "results": bars} | changed, separators=(",", ":"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_parts() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_PART", 100)  # as many parts as a whole market has, with a few bars
+        yield
 
 
 def refused(answer: Answer) -> str | None:
@@ -51,6 +60,26 @@ def test_figures_of_any_size_arrive_exactly(bars: list[dict[str, Any]]) -> None:
 
     found = frame[list(FLAT_COLUMNS[1:])].values.tolist()
     assert found == [[bar["T"], *(float(bar[figure]) for figure in "ohlcv")] for bar in bars]
+
+
+@CHECKED
+@given(MARKETS)
+def test_a_right_answer_takes_the_fast_way(bars: list[dict[str, Any]]) -> None:
+    assert module._market_fast(body(bars), DAY) is not None
+
+
+@settings(CHECKED, max_examples=500)
+@given(MARKETS, st.data())
+def test_a_damaged_answer_is_never_read_the_fast_way_unless_it_is_right(bars: list[dict[str, Any]], data: Any) -> None:
+    text = body([bar | {"n": 1, "x": "},{"} for bar in bars] if data.draw(st.booleans()) else bars)
+    begin, end = sorted(data.draw(st.tuples(*[st.integers(0, len(text))] * 2)))
+    begin_of_copy, end_of_copy = sorted(data.draw(st.tuples(*[st.integers(0, len(text))] * 2)))
+    put_in = data.draw(st.text(max_size=3) | st.just(text[begin_of_copy:end_of_copy]))
+    damaged = text[:begin] + put_in + text[end:]
+
+    fast = module._market_fast(damaged, DAY)
+    if fast is not None:
+        pandas.testing.assert_frame_equal(fast, module._market_checked(damaged, DAY))
 
 
 @CHECKED

@@ -80,7 +80,7 @@ def test_the_day_is_the_params_else_the_intervals_else_the_last_sessions(
     assert tasks.open_batch(dag_run, params(asked, ["B", "A"])) == {
         "dataset": "market",
         "day": day,
-        "batch_id": str(batch_id(dag_run)),
+        "batch_id": str(batch_id(dag_run, date.fromisoformat(day))),
         "publishes": [PUBLISHED],
         "params": {"tickers": ["B", "A"]},
     }

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ from psycopg import sql
 from include.dataset import Dataset, InvalidDeclaration, Table, View, always_open, next_day_at
 from include.datasets import DATASETS
 from include.errors import PermanentError
+from include.pipeline.batch import batch_id
 from include.pipeline.publish import publish_batch
 from include.warehouse.columns import check_staging
 from include.warehouse.migrate import migrate
@@ -107,14 +109,40 @@ def test_everything_published_has_a_staging_table_of_its_columns(
     assert batch_columns == [("batch_id", "uuid"), ("loaded_at", "timestamp with time zone")]
     assert others == columns(admin, published)
     assert others != []
-    day = {f"btree ({each.day})"} if isinstance(each, Table) else set()
-    assert indexes(admin, staging) == {"btree (batch_id)", *day}
+    day = [each.day] if isinstance(each, Table) else []
+    options = "WITH (pages_per_range='32', autosummarize='on')"
+    assert indexes(admin, staging) == {f"brin ({column}) {options}" for column in ["batch_id", *day]}
     assert privileges(admin, staging) == {APP: RIGHTS}
     assert privileges(admin, published) == {APP: RIGHTS - {"UPDATE"} if day else {"SELECT"}, READER: {"SELECT"}}
     constraints = admin.execute(
         "select conname from pg_constraint where conrelid = %s::regclass and contype <> 'n'", [staging]
     )
     assert constraints.fetchall() == []  # the gate must see, and report, what a constraint would refuse
+
+
+@pytest.mark.parametrize("condition", ["batch_id = {batch_id}", "day = {day}"])
+def test_a_batch_of_a_large_staging_table_is_found_without_reading_the_others(
+    admin: psycopg.Connection[Any], condition: str
+) -> None:
+    days = [DAY + timedelta(days=number) for number in range(100)]
+    batches = {day: batch_id(SimpleNamespace(dag_id="toy_dag", run_id=f"scheduled__{day}"), day) for day in days}
+    for day, key in batches.items():
+        admin.execute(
+            "insert into readings_staging.measured (batch_id, day, sensor, value) "
+            "select %s, %s, 'sensor ' || number, number from generate_series(1, 1000) as number",
+            [key, day],
+        )
+    for column in ("batch_id", "day"):  # as autovacuum does
+        admin.execute("select brin_summarize_new_values(%s)", [f"readings_staging.measured_{column}_idx"])
+    admin.execute("analyze readings_staging.measured")
+
+    statement = f"explain (analyze, buffers, format json) select * from readings_staging.measured where {condition}"
+    [([plan],)] = admin.execute(
+        sql.SQL(statement).format(batch_id=sql.Literal(batches[days[50]]), day=sql.Literal(days[50]))
+    ).fetchall()
+    [(pages,)] = admin.execute("select relpages from pg_class where oid = 'readings_staging.measured'::regclass")
+    assert plan["Plan"]["Actual Rows"] == 1000
+    assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < pages / 5
 
 
 @pytest.mark.parametrize(("dataset", "each"), EVERYTHING, ids=NAMES)
