@@ -47,7 +47,8 @@ variables {
   report_bucket            = "airlock-dev-reports-123456789012"
   report_days              = 400
   xcom_bucket              = "airlock-dev-xcom-123456789012"
-  bucket_arns              = ["arn:aws:s3:::airlock-dev-reports-123456789012"]
+  export_bucket            = "airlock-dev-exports-123456789012"
+  bucket_arns              = ["arn:aws:s3:::airlock-dev-reports-123456789012", "arn:aws:s3:::airlock-dev-exports-123456789012"]
   permissions_boundary_arn = "arn:aws:iam::123456789012:policy/airlock-dev-airflow-boundary"
   storage_key_arn          = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000001"
 }
@@ -112,6 +113,58 @@ run "the_airflow_role_is_limited" {
     condition     = aws_iam_role.airflow.permissions_boundary == "arn:aws:iam::123456789012:policy/airlock-dev-airflow-boundary"
     error_message = "the Airflow role must have its permissions boundary"
   }
+
+  assert {
+    condition = {
+      for statement in data.aws_iam_policy_document.airflow.statement : statement.sid => {
+        actions   = statement.actions
+        resources = statement.resources
+      } if contains(["Buckets", "Objects"], statement.sid)
+      } == {
+      Buckets = {
+        actions   = toset(["s3:GetBucketLocation", "s3:ListBucket"])
+        resources = toset(var.bucket_arns)
+      }
+      Objects = {
+        actions   = toset(["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"])
+        resources = toset([for arn in var.bucket_arns : "${arn}/*"])
+      }
+    }
+    error_message = "the Airflow role must list each of its buckets, and read, write and delete its objects, nothing more"
+  }
+}
+
+run "the_deployment_receives_the_place_of_exports_and_when_to_archive_them" {
+  command = plan
+
+  module {
+    source = "./modules/astro"
+  }
+
+  assert {
+    condition = {
+      for variable in astro_deployment.this.environment_variables : variable.key => variable.value
+      if contains(["AIRLOCK_EXPORT_ROOT", "AIRLOCK_ARCHIVE_AFTER_DAYS"], variable.key)
+      } == {
+      AIRLOCK_EXPORT_ROOT        = "s3://aws_default@airlock-dev-exports-123456789012"
+      AIRLOCK_ARCHIVE_AFTER_DAYS = "30"
+    }
+    error_message = "the deployment must receive the bucket of exports, and the days after which they are archived"
+  }
+}
+
+run "refuses_half_a_day_until_the_archive" {
+  command = plan
+
+  module {
+    source = "./modules/astro"
+  }
+
+  variables {
+    archive_after_days = 30.5
+  }
+
+  expect_failures = [var.archive_after_days]
 }
 
 run "refuses_an_invalid_time_and_day" {

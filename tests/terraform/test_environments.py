@@ -162,6 +162,8 @@ def test_dev_from_first_apply_to_destroy(account: Environment, monkeypatch: pyte
     output += dev.plan("-refresh=false", "-out=nothing.tfplan", status=NO_CHANGES)
 
     airflow_finds_its_connections_and_buckets(dev, monkeypatch)
+    airflow_may_use_its_buckets_only(dev)
+    old_exports_become_cheaper_and_unfinished_ones_expire(dev)
     the_database_is_open_to_the_deployment_only(dev)
 
     # More storage, new passwords, one more dataset. The apply fails between secret and database, the next completes it.
@@ -254,6 +256,39 @@ def airflow_finds_its_connections_and_buckets(dev: Environment, monkeypatch: pyt
     page.write_text("a page")
     objects = dev.aws.client("s3").get_object(Bucket=f"airlock-dev-reports-{ACCOUNT}", Key="reports/page.html")
     assert objects["Body"].read() == b"a page"
+
+    exports = ObjectStoragePath(received["AIRLOCK_EXPORT_ROOT"])
+    (exports / "temporary" / "day.parquet").write_text("a day")
+    for old, new in (("temporary", "exports"), ("exports", "archive")):
+        (exports / old / "day.parquet").rename(exports / new / "day.parquet")
+    (moved,) = dev.aws.client("s3").list_objects_v2(Bucket=f"airlock-dev-exports-{ACCOUNT}")["Contents"]
+    assert moved["Key"] == "archive/day.parquet"
+    assert received["AIRLOCK_ARCHIVE_AFTER_DAYS"] == "30"
+
+
+def airflow_may_use_its_buckets_only(dev: Environment) -> None:
+    """Check the policy of the Airflow role, which moto does not enforce."""
+    policy = dev.aws.client("iam").get_role_policy(RoleName="airlock-dev-airflow", PolicyName="airflow")
+    granted = {each["Sid"]: each for each in policy["PolicyDocument"]["Statement"]}
+    buckets = {f"arn:aws:s3:::airlock-dev-{name}-{ACCOUNT}" for name in ("exports", "reports", "xcom")}
+    assert set(granted["Buckets"]["Resource"]) == buckets
+    assert set(granted["Objects"]["Resource"]) == {f"{bucket}/*" for bucket in buckets}
+    for bucket in buckets:
+        encryption = dev.aws.client("s3").get_bucket_encryption(Bucket=bucket.rpartition(":")[2])
+        (rule,) = encryption["ServerSideEncryptionConfiguration"]["Rules"]
+        key = rule["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"]
+        assert granted["ReadAndWriteObjects"]["Resource"] == key
+
+
+def old_exports_become_cheaper_and_unfinished_ones_expire(dev: Environment) -> None:
+    """Check the lifecycle of the bucket of exports as S3 has it."""
+    found = dev.aws.client("s3").get_bucket_lifecycle_configuration(Bucket=f"airlock-dev-exports-{ACCOUNT}")["Rules"]
+    rules = {rule["Filter"].get("Prefix", ""): rule for rule in found if rule["Status"] == "Enabled"}
+    assert rules.keys() == {"", "archive/", "temporary/"}
+    assert {prefix for prefix, rule in rules.items() if "Expiration" in rule} == {"temporary/"}
+    assert rules["temporary/"]["Expiration"]["Days"] == 1
+    assert rules["archive/"]["Transitions"] == [{"Days": 0, "StorageClass": "GLACIER_IR"}]
+    assert rules[""]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
 
 
 def the_database_is_open_to_the_deployment_only(dev: Environment) -> None:

@@ -28,6 +28,11 @@ output "xcom_bucket" {
   value       = module.storage.xcom_bucket
 }
 
+output "export_bucket" {
+  description = "Bucket of exports."
+  value       = module.storage.export_bucket
+}
+
 output "role_arns" {
   description = "ARNs of the roles plan, drift and deploy, for AWS_ROLE_ARN of the GitHub environments."
   value       = module.ci_role.role_arns

@@ -95,6 +95,7 @@ module "astro" {
   report_bucket      = module.storage.report_bucket
   report_days        = local.report_days
   xcom_bucket        = module.storage.xcom_bucket
+  export_bucket      = module.storage.export_bucket
   bucket_arns        = module.storage.bucket_arns
   storage_key_arn    = module.storage.key_arn
 

@@ -26,6 +26,8 @@ locals {
     AIRFLOW__LOGGING__LOGGING_LEVEL                  = var.log_level
     AIRLOCK_REPORT_ROOT                              = "s3://aws_default@${var.report_bucket}/reports"
     AIRLOCK_QUALITY_DAYS_KEPT                        = tostring(var.report_days)
+    AIRLOCK_EXPORT_ROOT                              = "s3://aws_default@${var.export_bucket}"
+    AIRLOCK_ARCHIVE_AFTER_DAYS                       = tostring(var.archive_after_days)
   }
 }
 
@@ -142,7 +144,7 @@ resource "astro_alerts" "this" {
   )
 }
 
-# What Airflow may do in AWS: read its secrets, and read and write its two buckets.
+# What Airflow may do in AWS: read its secrets, and read and write its buckets.
 data "aws_iam_policy_document" "trust" {
   statement {
     actions = ["sts:AssumeRole"]

@@ -145,13 +145,29 @@ variable "xcom_bucket" {
   type        = string
 }
 
+variable "export_bucket" {
+  description = "Name of the bucket of exports."
+  type        = string
+}
+
+variable "archive_after_days" {
+  description = "Number of days after which an export is moved to the archive."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = can(regex("^[1-9][0-9]{0,3}$", var.archive_after_days))
+    error_message = "archive_after_days is ${var.archive_after_days}: give a whole number from 1 to 9999."
+  }
+}
+
 variable "bucket_arns" {
-  description = "ARNs of both buckets."
+  description = "ARNs of these buckets."
   type        = list(string)
 }
 
 variable "storage_key_arn" {
-  description = "ARN of the KMS key of both buckets."
+  description = "ARN of the KMS key of these buckets."
   type        = string
 }
 

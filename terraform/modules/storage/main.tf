@@ -13,6 +13,11 @@ locals {
         days      = var.xcom_days
         algorithm = "aws:kms"
       }
+      exports = {
+        versioned = false # a rerun writes a day's object again, from the warehouse
+        days      = null  # exports are kept; the lifecycle below has rules of their own
+        algorithm = "aws:kms"
+      }
     },
     var.access_logged ? {
       access-logs = {
@@ -22,12 +27,12 @@ locals {
       }
     } : {}
   )
-  logged = toset(var.access_logged ? ["reports", "xcom"] : [])
+  logged = toset(var.access_logged ? ["reports", "xcom", "exports"] : [])
 }
 
 resource "aws_kms_key" "this" {
   # checkov:skip=CKV2_AWS_64: the default key policy is enough: IAM of the account decides who may use the key
-  description             = "Reports and XCom values of ${var.name}"
+  description             = "Reports, XCom values and exports of ${var.name}"
   enable_key_rotation     = true
   deletion_window_in_days = 30
 }
@@ -40,7 +45,7 @@ resource "aws_kms_alias" "this" {
 resource "aws_s3_bucket" "this" {
   # checkov:skip=CKV2_AWS_6: set for each bucket below; checkov does not resolve for_each
   # checkov:skip=CKV_AWS_19: set for each bucket below; checkov does not resolve for_each
-  # checkov:skip=CKV_AWS_144: reports can be written again from the warehouse, the rest is short-lived: no second region
+  # checkov:skip=CKV_AWS_144: reports and exports come from the warehouse, the rest is short-lived: no second region
   # checkov:skip=CKV2_AWS_62: nothing has to react to new objects
   # checkov:skip=CKV_AWS_18: prod logs access, because access_logged is set there
   # checkov:skip=CKV_AWS_21: local.buckets above says which buckets are versioned, and why
@@ -88,6 +93,7 @@ resource "aws_s3_bucket_versioning" "this" {
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
+  # checkov:skip=CKV_AWS_300: the first rule aborts failed uploads; checkov loses it beside the dynamic rules
   for_each = local.buckets
 
   bucket = aws_s3_bucket.this[each.key].id
@@ -99,8 +105,12 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     filter {}
 
     # Pages that are still written, such as the home page, never get that old.
-    expiration {
-      days = each.value.days
+    dynamic "expiration" {
+      for_each = each.value.days[*]
+
+      content {
+        days = expiration.value
+      }
     }
 
     noncurrent_version_expiration {
@@ -108,7 +118,44 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
 
     abort_incomplete_multipart_upload {
-      days_after_initiation = 7
+      days_after_initiation = 1
+    }
+  }
+
+  dynamic "rule" {
+    for_each = each.key == "exports" ? [1] : []
+
+    content {
+      id     = "archive"
+      status = "Enabled"
+
+      filter {
+        prefix = "archive/"
+      }
+
+      # An object is old when it is moved here. S3 leaves objects under 128 KB where they are: to move one costs more.
+      transition {
+        days          = 0
+        storage_class = var.archive_storage_class
+      }
+    }
+  }
+
+  dynamic "rule" {
+    for_each = each.key == "exports" ? [1] : []
+
+    content {
+      id     = "temporary"
+      status = "Enabled"
+
+      filter {
+        prefix = "temporary/"
+      }
+
+      # What a killed export left: a finished one is moved to exports/.
+      expiration {
+        days = 1
+      }
     }
   }
 

@@ -14,7 +14,7 @@ variable "protected" {
 }
 
 variable "access_logged" {
-  description = "Whether every access is logged in a third bucket."
+  description = "Whether every access is logged in another bucket."
   type        = bool
 }
 
@@ -36,5 +36,16 @@ variable "xcom_days" {
   validation {
     condition     = var.xcom_days >= 7
     error_message = "xcom_days is ${var.xcom_days}: a run that is cleared a week later still reads them, so it must be at least 7."
+  }
+}
+
+variable "archive_storage_class" {
+  description = "Storage class of archived exports. GLACIER_IR: cheap to keep, and Airflow can still read at once; GLACIER and DEEP_ARCHIVE cost less, but a person must restore an object first, which takes hours."
+  type        = string
+  default     = "GLACIER_IR"
+
+  validation {
+    condition     = contains(["GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"], var.archive_storage_class)
+    error_message = "archive_storage_class is \"${var.archive_storage_class}\": write GLACIER_IR, GLACIER or DEEP_ARCHIVE."
   }
 }
