@@ -24,7 +24,7 @@ class Table:
     """A published table. A publication replaces one day of it. A migration of the dataset creates it."""
 
     name: str
-    """Without its schema, which is the dataset's name."""
+    """Without its schema."""
     key: tuple[str, ...]
     """The columns of its primary key; they name a row in reports and repairs."""
     day: str
@@ -38,7 +38,7 @@ class View:
     """A published view of what one query returns. The query is the file `<name>.sql` in the dataset's folder."""
 
     name: str
-    """Without its schema, which is the dataset's name."""
+    """Without its schema."""
     key: tuple[str, ...]
     """The columns that identify a row; they name it in repairs."""
     suite: str = ""
@@ -53,7 +53,7 @@ class Dataset:
     """
 
     name: str
-    """Its schema, its checkpoint, its folder, and a tag of its DAGs."""
+    """Its checkpoint; and its schema, its folder, and a tag of its DAGs, unless it is one of a group."""
     title: str
     """Its name in the report."""
     owner: str
@@ -68,11 +68,16 @@ class Dataset:
     """Returns when the data of a day is late, in UTC."""
     folder: Path = field(repr=False)
     """Its folder: the migrations, and the queries of its views."""
+    group: str = ""
+    """Its schema, its folder, and a tag of its DAGs, if it shares them with other datasets; empty: its name."""
+    reads: tuple[str, ...] = ()
+    """What it is made of, as Airflow's assets show it: `<schema>.<table>`, or the name of a system outside."""
 
     def __post_init__(self) -> None:
         """Check what can be seen without the warehouse."""
-        if flaw := name_flaw(self.name):
-            self._refuse(f"name is {short_repr(self.name)}: {flaw}")
+        for label in ("name", "schema"):
+            if flaw := name_flaw(getattr(self, label)):
+                self._refuse(f"{label} is {short_repr(getattr(self, label))}: {flaw}")
         for label in ("title", "owner", "connection"):
             if not getattr(self, label).strip():
                 self._refuse(f"{label} is empty: fill it in")
@@ -113,6 +118,11 @@ class Dataset:
         raise InvalidDeclaration(f"include/datasets/{self.folder.name}/dataset.py: {why}.")
 
     @property
+    def schema(self) -> str:
+        """The schema of what readers see."""
+        return self.group or self.name
+
+    @property
     def views(self) -> bool:
         """Whether it publishes views: all of them show one batch, of one day."""
         return isinstance(self.publishes[0], View)
@@ -125,7 +135,7 @@ class Dataset:
     @property
     def staging_schema(self) -> str:
         """The schema of its staging tables."""
-        return f"{self.name}_staging"
+        return f"{self.schema}_staging"
 
     @property
     def published_names(self) -> list[str]:
@@ -134,7 +144,7 @@ class Dataset:
 
     def published_name(self, each: Table | View) -> str:
         """Return the name under which readers know a table or view."""
-        return f"{self.name}.{each.name}"
+        return f"{self.schema}.{each.name}"
 
     def staging_name(self, each: Table | View) -> str:
         """Return the name of the staging table, which holds the batches of a table or view."""

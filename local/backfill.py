@@ -67,19 +67,19 @@ def choose(sources: Mapping[str, Source], live: bool, first: str, last: str, nam
     from_day, to_day = _day("FROM", first), _day("TO", last)
     if from_day > to_day:
         raise Refused(f"FROM={first} is after TO={last}: exchange them.")
-    tables = [dataset for dataset in datasets.DATASETS if not dataset.views and dataset.name in sources]
+    tables = [dataset for dataset in datasets.DATASETS if not dataset.views and dataset.schema in sources]
     names = ", ".join(dataset.name for dataset in tables) or "none"
     dataset = next((dataset for dataset in tables if name in ("", dataset.name)), None)
     if not dataset:
         raise Refused(f"NAME={name}: a backfill needs a dataset with tables and a stand-in of its source: {names}.")
-    wanted = Backfill(dataset, from_day, to_day, sources[dataset.name].backfill_conf())
+    wanted = Backfill(dataset, from_day, to_day, sources[dataset.schema].backfill_conf())
     for day in wanted.days:
         try:
             closed = dataset.closed_reason(day)
         except PermanentError as error:
             raise Refused(str(error)) from None
         if not closed:
-            sources[dataset.name].check(day, live)
+            sources[dataset.schema].check(day, live)
     return wanted
 
 
@@ -95,9 +95,9 @@ def _day(name: str, text: str) -> date:
 
 def dag_of(airflow: AirflowApi, dataset: Dataset) -> str:
     """Return the first DAG that has the dataset's name as a tag. Raises LocalError when there is none."""
-    found = sorted(dag.dag_id for dag in airflow.dags() if dataset.name in dag.tags)
+    found = sorted(dag.dag_id for dag in airflow.dags() if dataset.schema in dag.tags)
     if not found:
-        raise LocalError(f"No DAG has the tag {dataset.name}, so there is nothing to run.")
+        raise LocalError(f"No DAG has the tag {dataset.schema}, so there is nothing to run.")
     return found[0]
 
 

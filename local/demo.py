@@ -42,7 +42,7 @@ def choose_day(sources: Mapping[str, Source], live: bool, asked: str) -> date:
         source.check(day, live)
     for dataset in datasets.DATASETS:
         try:
-            reason = dataset.closed_reason(day) if dataset.name in sources else None
+            reason = dataset.closed_reason(day) if dataset.schema in sources else None
         except PermanentError as error:
             raise Refused(str(error)) from None
         if reason:
@@ -59,13 +59,13 @@ def confs(platform: Platform, console: Console, sources: Mapping[str, Source], d
     dags = sorted(platform.airflow.dags(), key=lambda dag: dag.dag_id)
     found: dict[str, dict[str, Any]] = {}
     for dataset in datasets.DATASETS:
-        of_dataset = [dag.dag_id for dag in dags if dataset.name in dag.tags]
+        of_dataset = [dag.dag_id for dag in dags if dataset.schema in dag.tags]
         if not of_dataset:
             console.print(f"  {dataset.name} is left out: no DAG has its name as a tag")
-        elif dataset.name not in sources:
+        elif dataset.schema not in sources:
             console.print(f"  {dataset.name} is left out: it has no stand-in in local/sources")
         else:
-            found |= {dag_id: sources[dataset.name].params(day) for dag_id in of_dataset}
+            found |= {dag_id: sources[dataset.schema].params(day) for dag_id in of_dataset}
     if not found:
         raise LocalError("There is no DAG to run.")
     return found

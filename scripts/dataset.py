@@ -1,7 +1,7 @@
 """Add a dataset, or remove one: `python -m scripts.dataset add NAME | remove NAME`. The Makefile calls this.
 
 What a dataset consists of is the same for each: folders of its name, the DAG files and helpers that import it, the
-suites that it declares, and its entry in include/datasets/__init__.py.
+suites that it declares, and its entry in include/datasets/__init__.py. Datasets that share a folder are one here.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -73,19 +74,26 @@ def add(name: str) -> list[Path]:
     return list(texts)
 
 
-def parts(dataset: Dataset) -> list[Path]:
-    """Return the folders and files that belong to a dataset and to nothing else.
+def parts(group: Sequence[Dataset]) -> list[Path]:
+    """Return the folders and files that belong to the datasets of one folder and to nothing else.
 
-    Raises Refused when a DAG or helper imports this dataset and another one.
+    A DAG or helper that imports several belongs to the one that is listed last. Raises Refused when a later one needs
+    these: it reads their tables, or a file of it imports them.
     """
-    name = dataset.name
-    suites = [f"great_expectations/expectations/{suite_name(each)}.json" for each in dataset.publishes]
+    name = group[0].schema
+    imports, constants = _listed((ROOT / LIST).read_text())
+    order = sorted(imports, key=lambda each: constants.index(imports[each]))
+    suites = [
+        f"great_expectations/expectations/{suite_name(each)}.json" for dataset in group for each in dataset.publishes
+    ]
     users = []
     for path in sorted((*(ROOT / "dags").glob("*.py"), *(ROOT / "include").glob("*.py"))):
-        imported = _imported_datasets(path.read_text())
-        if len(imported) > 1 and name in imported:
-            others = ", ".join(sorted(imported - {name}))
-            raise Refused(f"{path.relative_to(ROOT)} imports {name} and {others}: take {name} out of it by hand first.")
+        imported = sorted(_imported_datasets(path.read_text()), key=order.index)
+        if name in imported and imported[-1] != name:
+            raise Refused(
+                f"{path.relative_to(ROOT)} imports {' and '.join(imported)}: remove {imported[-1]} first, or take "
+                f"{name} out of that file by hand."
+            )
         if name in imported:
             users.append(path.relative_to(ROOT))
     found = [*(Path(folder.format(name)) for folder in FOLDERS), *users, *map(Path, suites)]
@@ -104,28 +112,28 @@ def _imported_datasets(source: str) -> set[str]:
     return found - {"DATASETS"}
 
 
-def remove(dataset: Dataset) -> None:
-    """Remove the files of a dataset, and its entry in DATASETS. What the warehouse holds is left alone."""
-    for path in parts(dataset):
+def remove(group: Sequence[Dataset]) -> None:
+    """Remove the files of the datasets of one folder, and their entry in DATASETS. The warehouse is left alone."""
+    for path in parts(group):
         if (ROOT / path).is_dir():
             shutil.rmtree(ROOT / path)
         else:
             (ROOT / path).unlink()
-    (ROOT / LIST).write_text(_without(dataset.name, (ROOT / LIST).read_text()))
+    (ROOT / LIST).write_text(_without(group[0].schema, (ROOT / LIST).read_text()))
 
 
-def drop_statements(dataset: Dataset) -> str:
-    """Return the SQL that removes what the warehouse holds of a dataset."""
-    name = dataset.name
-    # A text for a person to run; the names in it were checked when the dataset was declared.
+def drop_statements(group: Sequence[Dataset]) -> str:
+    """Return the SQL that removes what the warehouse holds of the datasets of one folder."""
+    schema, names = group[0].schema, ", ".join(f"'{dataset.name}'" for dataset in group)
+    # A text for a person to run; the names in it were checked when the datasets were declared.
     return "\n".join(
         (
-            f"DROP SCHEMA IF EXISTS {name}, {dataset.staging_schema} CASCADE;",
-            f"DROP TABLE IF EXISTS warehouse.migrations_{name};",
-            f"DELETE FROM warehouse.publication WHERE starts_with(object, '{name}.');",  # noqa: S608
-            f"DELETE FROM quality.validation WHERE checkpoint = '{name}';",  # noqa: S608
-            f"DELETE FROM quality.quarantine WHERE checkpoint = '{name}';",  # noqa: S608
-            f"DELETE FROM quality.incident WHERE subject = '{name}';",  # noqa: S608
+            f"DROP SCHEMA IF EXISTS {schema}, {group[0].staging_schema} CASCADE;",
+            f"DROP TABLE IF EXISTS warehouse.migrations_{schema};",
+            f"DELETE FROM warehouse.publication WHERE starts_with(object, '{schema}.');",  # noqa: S608
+            f"DELETE FROM quality.validation WHERE checkpoint IN ({names});",  # noqa: S608
+            f"DELETE FROM quality.quarantine WHERE checkpoint IN ({names});",  # noqa: S608
+            f"DELETE FROM quality.incident WHERE subject IN ({names});",  # noqa: S608
         )
     )
 
@@ -139,24 +147,22 @@ def _with(name: str, text: str) -> str:
 def _without(name: str, text: str) -> str:
     """Return the text of the list of datasets without one of them."""
     imports, constants = _listed(text)
-    if imports.get(name) not in constants:
+    if name not in imports:
         raise Refused(
             f"{LIST} does not import {name} and list it as `make dataset` does: remove it there by hand first."
         )
-    return _relisted(
-        text,
-        {each: constant for each, constant in imports.items() if each != name},
-        [each for each in constants if each != imports[name]],
-    )
+    removed = imports.pop(name)
+    return _relisted(text, imports, [each for each in constants if each != removed])
 
 
 def _listed(text: str) -> tuple[dict[str, str], list[str]]:
-    """Return the constants that are imported, by dataset, and those in DATASETS."""
+    """Return what is listed in DATASETS, by the folder that it is imported from, and in its order."""
     listed = _TUPLE.search(text)
     if not listed:
         raise Refused(f"{LIST} has no `DATASETS: tuple[Dataset, ...] = (`: restore that line.")
-    imports = dict(_IMPORT.findall(text))
-    constants = re.findall(r"\w+", listed[0])
+    constants = re.findall(r"\*?\w+", listed[0])
+    starred = {each.lstrip("*"): each for each in constants}
+    imports = {name: starred[constant] for name, constant in _IMPORT.findall(text) if constant in starred}
     if unknown := set(constants) - set(imports.values()):
         raise Refused(
             f"{LIST}: DATASETS has {', '.join(sorted(unknown))}, which is no imported dataset: correct it first."
@@ -169,7 +175,7 @@ def _relisted(text: str, imports: dict[str, str], constants: list[str]) -> str:
         return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", line)]
 
     lines = sorted(
-        (f"from include.datasets.{name}.dataset import {constant}\n" for name, constant in imports.items()),
+        (f"from include.datasets.{name}.dataset import {constant.lstrip('*')}\n" for name, constant in imports.items()),
         key=as_ruff_sorts,
     )
     text, anchors = re.subn(
@@ -224,13 +230,16 @@ def _add(name: str) -> None:
 def _remove(name: str, *, yes: bool) -> None:
     from include.datasets import DATASETS  # one that cannot be imported is reported by main, like other errors
 
-    dataset = next((each for each in DATASETS if each.name == name), None)
-    if not dataset:
-        names = ", ".join(each.name for each in DATASETS) or "none"
+    group = [each for each in DATASETS if each.schema == name]
+    if not group:
+        names = ", ".join(dict.fromkeys(each.schema for each in DATASETS)) or "none"
         raise Refused(f"NAME={name}: there is no such dataset. The datasets are: {names}.")
+    for each in DATASETS:
+        if each not in group and (read := [table for table in each.reads if table.startswith(f"{name}.")]):
+            raise Refused(f"{each.schema} reads {', '.join(read)}: remove {each.schema} first.")
     _without(name, (ROOT / LIST).read_text())  # refuses before anything is asked or removed
     print(f"The dataset {name} consists of:")
-    print("\n".join(f"  {path}" for path in parts(dataset)))
+    print("\n".join(f"  {path}" for path in parts(group)))
     print(f"  its two lines in {LIST}")
     if not yes:
         try:
@@ -239,9 +248,9 @@ def _remove(name: str, *, yes: bool) -> None:
             answer = ""
         if answer.strip().lower() not in ("y", "yes"):
             raise Refused("Nothing was removed. (YES=1 removes without asking.)")
-    remove(dataset)
+    remove(group)
     print("Removed. What the warehouse holds is left alone; as the admin you can remove it with\n")
-    print(drop_statements(dataset))
+    print(drop_statements(group))
     if mentions := _mentions(name):
         print("\nThese files still mention it. They work without it; edit what you want to be different:")
         print("\n".join(f"  {path}" for path in mentions))

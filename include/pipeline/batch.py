@@ -32,13 +32,13 @@ class Batch(TypedDict):
     """What else was asked for, by the dataset's own names."""
 
 
-def batch_id(dag_run: Any, day: date) -> UUID:
-    """Return the key of the batch that a DAG run writes: the same on every retry, another for every run.
+def batch_id(dag_run: Any, dataset: str, day: date) -> UUID:
+    """Return the key of the batch that a DAG run writes for a dataset: the same on every retry, else another.
 
     It begins with the day, so that a staging table of years needs no more than a small index: see
     create_staging_table.sql.
     """
-    run = uuid5(_BATCHES, f"{dag_run.dag_id}/{dag_run.run_id}")
+    run = uuid5(_BATCHES, f"{dataset}/{dag_run.dag_id}/{dag_run.run_id}")
     return UUID(bytes=day.toordinal().to_bytes(4) + run.bytes[4:])
 
 
@@ -72,7 +72,7 @@ def open_batch(
         check_staging(connection, dataset)
         if not allow_older:
             publish.refuse_older(connection, dataset, day)
-        key = register.unpublished(connection, batch_id(dag_run, day))
+        key = register.unpublished(connection, batch_id(dag_run, dataset.name, day))
     log.info("Batch %s of %s for %s", key, dataset.name, day)
     return Batch(
         dataset=dataset.name,

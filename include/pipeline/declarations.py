@@ -44,9 +44,9 @@ def check_declarations(datasets: Iterable[Dataset], project: Path | None = None)
         if name != suite:
             raise InvalidDeclaration(f'{where} has the name {name!r} inside: write "name": "{suite}".')
     for dataset in datasets:
-        if dataset.folder.name != dataset.name or not dataset.folder.is_dir():
+        if dataset.folder.name != dataset.schema or not dataset.folder.is_dir():
             raise InvalidDeclaration(
-                f"{dataset.name} has the folder {dataset.folder}: it must be include/datasets/{dataset.name}."
+                f"{dataset.name} has the folder {dataset.folder}: it must be include/datasets/{dataset.schema}."
             )
         _check_queries(dataset)
 

@@ -79,7 +79,7 @@ def wanted_columns(connection: psycopg.Connection[Any], dataset: Dataset, each: 
     if found is None:
         raise PermanentError(
             f"No table {dataset.published_name(each)}: create it in a migration in "
-            f"include/datasets/{dataset.name}/migrations, or correct its name in dataset.py; then run the DAG "
+            f"include/datasets/{dataset.folder.name}/migrations, or correct its name in dataset.py; then run the DAG "
             "warehouse_migrations."
         )
     return found

@@ -51,7 +51,7 @@ def migrate(
         for dataset in datasets:
             ensure_schemas(admin, dataset)
             if (folder := dataset.folder / "migrations").is_dir():
-                applied += _upgrade(connection, dataset.name, folder)
+                applied += _upgrade(connection, dataset.schema, folder)  # a group's are applied by its first dataset
         for dataset in datasets:  # after all migrations: views can read tables of any dataset
             ensure_staging(admin, dataset)
         # Still under the lock: Postgres refuses two that alter one role at once.

@@ -31,7 +31,7 @@ _AUTOVACUUM = sql.SQL("autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_
 
 def ensure_schemas(connection: psycopg.Connection[Any], dataset: Dataset) -> None:
     """Create the schemas of a dataset that are missing: of what it publishes, and of its staging tables."""
-    for name, roles in ((dataset.name, (APP, READER)), (dataset.staging_schema, (APP,))):
+    for name, roles in ((dataset.schema, (APP, READER)), (dataset.staging_schema, (APP,))):
         schema = sql.Identifier(name)
         connection.execute(sql.SQL("create schema if not exists {}").format(schema))
         users = sql.SQL(", ").join(map(sql.Identifier, roles))

@@ -230,8 +230,8 @@ def test_a_suite_of_two_datasets_is_refused(suite: str) -> None:
 
 
 @pytest.mark.parametrize("dataset", datasets.DATASETS, ids=lambda dataset: dataset.name)
-def test_a_dataset_lives_in_the_folder_of_its_name(dataset: Dataset) -> None:
-    assert dataset.folder == Path(datasets.__file__).parent / dataset.name
+def test_a_dataset_lives_in_the_folder_of_its_schema(dataset: Dataset) -> None:
+    assert dataset.folder == Path(datasets.__file__).parent / dataset.schema
     assert (dataset.folder / "dataset.py").exists()
 
 

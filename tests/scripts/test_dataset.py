@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from include.dataset import Dataset
 from include.datasets import DATASETS
 from local.login import Login
 from local.state import ROOT
@@ -18,6 +17,8 @@ from tests.toy import TOYS
 COPIED = ("dags", "great_expectations", "include", "local", "scripts", "tests/datasets")
 TOY_NAMES = [toy.name for toy in TOYS]
 NEW = "made_by_a_test"  # no dataset of a user's is called this
+GROUPS = {each.schema: [other for other in DATASETS if other.schema == each.schema] for each in DATASETS}
+LAST = list(GROUPS.values())[-1]
 NAMES = (NEW, "made_b10", "made_b9", "made_up_name_as_long_as_one_may_be______")
 
 
@@ -50,7 +51,7 @@ def test_a_dataset_that_is_added_and_removed_leaves_no_trace(copy: Path) -> None
 
     assert set(files(copy)) - set(before) == {path.as_posix() for path in written} - {LIST.as_posix()}
     assert declared(copy) == [*(each.name for each in DATASETS), NEW]
-    code = "from include.datasets import DATASETS; from scripts.dataset import remove; remove(DATASETS[-1])"
+    code = "from include.datasets import DATASETS; from scripts.dataset import remove; remove(DATASETS[-1:])"
     subprocess.run([sys.executable, "-c", code], cwd=copy, check=True)
     assert files(copy) == before
 
@@ -65,27 +66,45 @@ def test_datasets_are_listed_in_the_order_in_which_they_are_added_and_imported_a
     assert added == ["made_b9", "made_b10", NEW, "made_up_name_as_long_as_one_may_be______"]
 
 
-@pytest.mark.parametrize("dataset", DATASETS, ids=lambda dataset: dataset.name)
-def test_a_dataset_is_removed_with_all_that_imports_it(copy: Path, dataset: Dataset) -> None:
-    others = [each.name for each in DATASETS if each is not dataset]
-    listed = parts(dataset)
+def test_a_dataset_is_removed_with_all_that_imports_it(copy: Path) -> None:
+    left = list(GROUPS)
+    for name, group in reversed(GROUPS.items()):
+        listed = parts(group)
 
-    remove(dataset)
+        remove(group)
 
-    left = files(copy)
-    assert [path for path in listed if (copy / path).exists()] == []
-    assert [path for path, text in left.items() if f"include.datasets.{dataset.name}".encode() in text] == []
-    assert declared(copy) == others
-    # The suites of the others belong to them, and none is left over.
-    code = (
-        "from include.datasets import DATASETS; from include.pipeline.declarations import check_declarations as check"
+        left.remove(name)
+        assert [path for path in listed if (copy / path).exists()] == []
+        named = f"include.datasets.{name}".encode()
+        assert [path for path, text in files(copy).items() if named in text] == []
+        assert declared(copy) == [each.name for kept in left for each in GROUPS[kept]]
+        # The suites of the others belong to them, and none is left over.
+        code = "from include.datasets import DATASETS; from include.pipeline import declarations as d"
+        subprocess.run([sys.executable, "-c", f"{code}; d.check_declarations(DATASETS)"], cwd=copy, check=True)
+
+
+def test_what_another_dataset_needs_is_not_removed_before_it(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(copy)
+    needed = {table.partition(".")[0]: each.schema for each in DATASETS for table in each.reads}
+    for name in GROUPS:
+        reader = needed.get(name, name)
+        if reader != name:
+            assert run(monkeypatch, "remove", name) == 2
+            assert f"{reader} reads {name}." in capsys.readouterr().err
+    (copy / "dags" / "a_dag_of_both.py").write_text(
+        "".join(f"from include.datasets.{name} import dataset\n" for name in GROUPS)
     )
-    subprocess.run([sys.executable, "-c", f"{code}; check(DATASETS)"], cwd=copy, check=True)
+    with pytest.raises(Refused, match=rf"dags/a_dag_of_both\.py imports .*: remove {LAST[0].schema} first"):
+        parts(next(iter(GROUPS.values())))
+    (copy / "dags" / "a_dag_of_both.py").unlink()
+    assert files(copy) == before
 
 
 def test_all_datasets_can_be_removed_and_another_be_added(copy: Path) -> None:
-    for dataset in DATASETS:
-        remove(dataset)
+    for group in reversed(GROUPS.values()):
+        remove(group)
     assert declared(copy) == []
 
     add(NEW)
@@ -150,10 +169,10 @@ def test_nothing_is_removed_without_a_yes(
     monkeypatch.delenv("YES", raising=False)
     before = files(copy)
 
-    assert run(monkeypatch, "remove", DATASETS[0].name, answer=answer) == 2
+    assert run(monkeypatch, "remove", LAST[0].schema, answer=answer) == 2
 
     printed = capsys.readouterr()
-    assert [path for path in parts(DATASETS[0]) if f"  {path}\n" not in printed.out] == []
+    assert [path for path in parts(LAST) if f"  {path}\n" not in printed.out] == []
     assert "Nothing was removed" in printed.err
     assert files(copy) == before
 
@@ -167,18 +186,17 @@ def test_a_removal_ends_with_the_statements_that_drop_what_the_warehouse_holds(
     answer: str | None,
     yes: str,
 ) -> None:
-    dataset = DATASETS[0]
-    listed = parts(dataset)
+    listed = parts(LAST)
     monkeypatch.setenv("YES", yes)
 
-    assert run(monkeypatch, "remove", dataset.name, answer=answer) == 0
+    assert run(monkeypatch, "remove", LAST[0].schema, answer=answer) == 0
 
     assert [path for path in listed if (copy / path).exists()] == []
     statements = "\n".join(line for line in capsys.readouterr().out.splitlines() if line.endswith(";"))
     with warehouse.connect() as admin:
         admin.execute(statements.encode())
         left = admin.execute(
-            "select nspname from pg_namespace where nspname in (%s, %s)", [dataset.name, dataset.staging_schema]
+            "select nspname from pg_namespace where nspname in (%s, %s)", [LAST[0].schema, LAST[0].staging_schema]
         ).fetchall()
     assert left == []
 

@@ -42,14 +42,14 @@ def run(run_id: str = "a run", interval_start: datetime | None = None, after: da
 
 def test_the_key_of_a_batch_is_the_same_on_every_retry_and_machine() -> None:
     # Written down: with another key, a retry after a deployment would leave the rows of the first attempt behind.
-    assert batch_id(run("manual__2023-08-01"), DAY) == UUID("000b45ad-068a-560f-8cb5-ce2cba0d1ed1")
+    assert batch_id(run("manual__2023-08-01"), "toy", DAY) == UUID("000b45ad-a3b7-55b0-9ca7-73a1c41bd88d")
 
 
 def test_every_run_has_a_key_of_its_own() -> None:
     runs = [SimpleNamespace(dag_id=dag, run_id=run) for dag in ("a", "b", "a/b") for run in ("c", "b/c", "d")]
 
     # Airflow's ids have no slash; the only two that could be mistaken for each other are those with one.
-    assert len({batch_id(run, DAY) for run in runs if (run.dag_id, run.run_id) != ("a", "b/c")}) == len(runs) - 1
+    assert len({batch_id(run, "toy", DAY) for run in runs if (run.dag_id, run.run_id) != ("a", "b/c")}) == len(runs) - 1
 
 
 WEST, EAST = timezone(timedelta(hours=-8)), timezone(timedelta(hours=9))
@@ -95,11 +95,11 @@ def test_a_batch_is_opened_with_all_that_later_tasks_need(dataset: Any, caplog: 
     assert batch == {
         "dataset": dataset.name,
         "day": "2023-08-01",
-        "batch_id": str(batch_id(run(), DAY)),
+        "batch_id": str(batch_id(run(), dataset.name, DAY)),
         "publishes": dataset.published_names,
         "params": {"sensors": ["north"]},
     }
-    assert key_of(dataset, batch) == (batch_id(run(), DAY), DAY)
+    assert key_of(dataset, batch) == (batch_id(run(), dataset.name, DAY), DAY)
     assert f"Batch {batch['batch_id']} of {dataset.name} for 2023-08-01" in caplog.messages
 
 

@@ -17,7 +17,7 @@ def numbers(folder: Path) -> list[str]:
 
 def applied(datasets: Iterable[Dataset], platform: Path) -> list[str]:
     """Return what migrating an empty database applies: all migrations of the platform, then those of each dataset."""
-    folders = {"warehouse": platform, **{dataset.name: dataset.folder / "migrations" for dataset in datasets}}
+    folders = {"warehouse": platform, **{dataset.schema: dataset.folder / "migrations" for dataset in datasets}}
     return [f"{name}/{number}" for name, folder in folders.items() for number in numbers(folder)]
 
 

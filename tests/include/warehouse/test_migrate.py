@@ -27,7 +27,7 @@ from tests.toy import READINGS, ROLLUPS, TOYS, batches
 
 PLATFORM = module._MIGRATIONS / "versions"
 ALL = (*DATASETS, *TOYS)
-SCHEMAS = [name for dataset in ALL for name in (dataset.name, dataset.staging_schema)]
+SCHEMAS = list(dict.fromkeys(name for dataset in ALL for name in (dataset.schema, dataset.staging_schema)))
 PLATFORM_SCHEMAS = ("warehouse", "quality")
 HEAD = numbers(PLATFORM)[-1]
 TOYS_HEAD = applied(TOYS, PLATFORM)
@@ -61,7 +61,7 @@ def test_an_empty_database_gets_the_platform_and_every_dataset_once(empty: Login
     for dataset in ALL:
         migrations = numbers(dataset.folder / "migrations")
         if migrations:
-            assert version(empty, dataset.name) == migrations[-1]
+            assert version(empty, dataset.schema) == migrations[-1]
     assert schemas(empty) == {*PLATFORM_SCHEMAS, *SCHEMAS}
     for dataset in ALL:
         for name in dataset.published_names:

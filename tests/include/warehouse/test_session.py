@@ -18,6 +18,7 @@ from uuid import uuid4
 import pandas as pd
 import psycopg
 import pytest
+from airflow.sdk.execution_time.context import OutletEventAccessors
 from psycopg import sql
 
 from include.errors import AirlockError, PermanentError
@@ -115,7 +116,9 @@ def run(login: Login, monkeypatch: pytest.MonkeyPatch, reports: Path) -> Callabl
         validate(READINGS, batch, ti)
         validated = ti.pushed["return_value"]
         page = Path(validated.pop("report").removeprefix("file://")).read_text().replace(batch["batch_id"], "")
-        outcome = tasks.publish(READINGS, batch, SimpleNamespace(dag_id="toy_dag", run_id="a run"))
+        outcome = tasks.publish(
+            READINGS, batch, SimpleNamespace(dag_id="toy_dag", run_id="a run"), OutletEventAccessors()
+        )
         outcome.pop("batch_id")
         with connect(READINGS.connection) as connection:
             rows = connection.execute(f"select day, sensor, value from {PUBLISHED} order by sensor".encode())

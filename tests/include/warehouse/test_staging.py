@@ -125,7 +125,9 @@ def test_a_batch_of_a_large_staging_table_is_found_without_reading_the_others(
     admin: psycopg.Connection[Any], condition: str
 ) -> None:
     days = [DAY + timedelta(days=number) for number in range(100)]
-    batches = {day: batch_id(SimpleNamespace(dag_id="toy_dag", run_id=f"scheduled__{day}"), day) for day in days}
+    batches = {
+        day: batch_id(SimpleNamespace(dag_id="toy_dag", run_id=f"scheduled__{day}"), "readings", day) for day in days
+    }
     for day, key in batches.items():
         admin.execute(
             "insert into readings_staging.measured (batch_id, day, sensor, value) "
@@ -164,15 +166,15 @@ def test_readers_may_use_the_schema_of_what_is_published_and_not_that_of_the_sta
     granted = [
         (role, name, right)
         for role in (APP, READER)
-        for name in (dataset.name, dataset.staging_schema)
+        for name in (dataset.schema, dataset.staging_schema)
         for right in ("usage", "create")
         if admin.execute("select has_schema_privilege(%s, %s, %s)", [role, name, right]).fetchone() == (True,)
     ]
 
     assert granted == [
-        (APP, dataset.name, "usage"),
+        (APP, dataset.schema, "usage"),
         (APP, dataset.staging_schema, "usage"),
-        (READER, dataset.name, "usage"),
+        (READER, dataset.schema, "usage"),
     ]
 
 
