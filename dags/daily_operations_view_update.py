@@ -15,6 +15,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param
 from include.alerts.callbacks import recovered
 from include.datasets.daily_operations import tasks
 from include.datasets.daily_operations.dataset import DAILY_OPERATIONS
+from include.pipeline.assets import lineage
 from include.pipeline.dag_defaults import dag_defaults
 from include.pipeline.refresh import REFRESH_PARAMETERS, RefreshOperator, refresh_statements
 
@@ -60,6 +61,7 @@ with DAG(
         python_callable=tasks.publish_views,
         op_kwargs=batch,
         on_success_callback=recovered,
+        **lineage(DAILY_OPERATIONS),
     )
     end = EmptyOperator(task_id="end")
 

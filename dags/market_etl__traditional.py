@@ -14,6 +14,7 @@ from include.alerts.callbacks import recovered
 from include.datasets.market import tasks
 from include.datasets.market.dag_params import MARKET_PARAMS
 from include.datasets.market.dataset import MARKET
+from include.pipeline.assets import lineage
 from include.pipeline.dag_defaults import dag_defaults
 
 with DAG(
@@ -53,6 +54,7 @@ with DAG(
         python_callable=tasks.publish_market_data,
         op_kwargs=batch,
         on_success_callback=recovered,
+        **lineage(MARKET),
     )
     end = EmptyOperator(task_id="end")
 

@@ -11,6 +11,7 @@ from airflow.sdk import Param, dag, task
 from include.alerts.callbacks import recovered
 from include.datasets import DATASETS
 from include.pipeline import tasks
+from include.pipeline.assets import ROLLED_BACK
 from include.pipeline.dag_defaults import dag_defaults
 
 OBJECTS = [dataset.label for dataset in DATASETS]
@@ -40,10 +41,10 @@ OBJECTS = [dataset.label for dataset in DATASETS]
     tags=["warehouse"],
 )
 def publication_rollback():
-    @task(multiple_outputs=False, on_success_callback=recovered)
-    def roll_back(dag_run=None, params=None):
+    @task(multiple_outputs=False, on_success_callback=recovered, outlets=[ROLLED_BACK])
+    def roll_back(dag_run=None, params=None, outlet_events=None):
         """Restore the previous publication; returns what is published now."""
-        return tasks.roll_back(dag_run, params)
+        return tasks.roll_back(dag_run, params, outlet_events)
 
     roll_back()
 

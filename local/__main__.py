@@ -116,7 +116,7 @@ def _up(state: State, console: Console, api: str) -> int:
         console.print(
             "The scheduler starts the DAGs' runs on their schedules."
             if live
-            else "The scheduler starts no runs by itself: trigger a DAG."
+            else "No DAG starts because of the time: trigger one. What is scheduled on assets starts."
         )
         for source in sources.values():
             if note := source.note(live):

@@ -34,13 +34,12 @@ def environment(
     warehouse: Login,
     *,
     sources: Mapping[str, str],
-    schedule: bool,
     port: int,
 ) -> dict[str, str]:
     """Return the environment in which every Airflow process runs, and write the files that it names.
 
     `metadata` and `warehouse` are the logins of the metadata's owner and of the warehouse's admin; `sources` is what
-    the stand-ins add; `schedule` says whether the scheduler may start runs of its own.
+    the stand-ins add.
     """
     url = f"http://127.0.0.1:{port}"
     (state.airflow_home / "airflow.cfg").touch()  # else the processes would all create one at once
@@ -75,8 +74,8 @@ def environment(
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": URL.create(
             "postgresql+psycopg2", metadata.user, None, metadata.host, metadata.port, metadata.dbname
         ).render_as_string(),
-        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(schedule),
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",  # a changed file is read at once
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",  # seconds until a new DAG file is seen
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
@@ -127,21 +126,22 @@ def migrate_metadata(metadata: Login, env: Mapping[str, str]) -> None:
 
 @contextmanager
 def airflow(
-    state: State, env: Mapping[str, str], listener: socket.socket, needed: Processes
+    state: State, env: Mapping[str, str], listener: socket.socket, needed: Processes, *, schedule: bool
 ) -> Iterator[tuple[AirflowApi, Processes]]:
     """Run Airflow until the end of the context; yields a client once the DAGs can be triggered, and its processes.
 
     `listener` listens on the API server's port, and is closed here once the API server has it. `needed` are the
-    processes without which Airflow cannot work. Raises LocalError, with the end of the log, when one of those or of its
-    own ends, or a DAG cannot be imported.
+    processes without which Airflow cannot work. `schedule` says whether the scheduler starts runs when their time has
+    come. Raises LocalError, with the end of the log, when one of those or of its own ends, or a DAG cannot be imported.
     """
     started = datetime.now(UTC)
     api = AirflowApi(env["AIRFLOW__API__BASE_URL"])
     scheduler_path = f"{env['PYTHONPATH']}{os.pathsep}{ROOT / 'local' / 'airflow_config'}"
+    scheduler = "airflow" if schedule else "local.scheduler_without_clock"
     socket_file = listener.fileno()
     components: dict[str, tuple[list[str], Mapping[str, str], list[int]]] = {
         "api-server": (["local.api_server", f"{socket_file}"], env, [socket_file]),
-        "scheduler": (["airflow", "scheduler", "--skip-serve-logs"], {**env, "PYTHONPATH": scheduler_path}, []),
+        "scheduler": ([scheduler, "scheduler", "--skip-serve-logs"], {**env, "PYTHONPATH": scheduler_path}, []),
         "dag-processor": (["airflow", "dag-processor"], env, []),
     }
     with ExitStack() as stack:

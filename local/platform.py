@@ -56,9 +56,9 @@ def platform(
     """Start everything in order, and stop all of it at the end, however the end comes.
 
     `sources` are the stand-ins of the datasets' sources, by dataset; `live` lets them use the real services.
-    `schedule` says whether the scheduler may start runs of its own. `port` is the API server's and the UI's if it is
-    free, else another is taken; 0: any. Raises LocalError or PermanentError, which say what to do; when a process has
-    died, it is about that process, whatever failed because of it.
+    `schedule` says whether the scheduler starts runs when their time has come. `port` is the API server's and the
+    UI's if it is free, else another is taken; 0: any. Raises LocalError or PermanentError, which say what to do; when
+    a process has died, it is about that process, whatever failed because of it.
     """
     processes: Processes = {}
     with ExitStack() as stack:
@@ -89,14 +89,16 @@ def platform(
                     stand_in = stack.enter_context(source.running(state, warehouse, live))
                 env.update(stand_in.env)
                 processes.update(stand_in.processes)
-            env = airflow_stack.environment(state, metadata, warehouse, sources=env, schedule=schedule, port=chosen)
+            env = airflow_stack.environment(state, metadata, warehouse, sources=env, port=chosen)
             with _step(console, "Airflow's metadata"):
                 airflow_stack.migrate_metadata(metadata, env)
                 interrupted = end_interrupted_runs(metadata, warehouse)
             for run_state, runs in interrupted.items():
                 console.print(f"  runs that were interrupted earlier, now marked {run_state}: {runs}")
             with _step(console, "Airflow"):
-                client, components = stack.enter_context(airflow_stack.airflow(state, env, listener, processes))
+                client, components = stack.enter_context(
+                    airflow_stack.airflow(state, env, listener, processes, schedule=schedule)
+                )
             processes.update(components)
             yield Platform(
                 airflow=client,

@@ -19,8 +19,14 @@ from include.warehouse.roles import APP, READER
 log = logging.getLogger(__name__)
 
 
-def publish(dataset: Dataset, batch: Batch, dag_run: Any, *, allow_older: bool = False) -> dict[str, Any]:
-    """Let readers see the batch of a run, in one transaction; returns object, day, batch_id and rows."""
+def publish(
+    dataset: Dataset, batch: Batch, dag_run: Any, outlet_events: Any, *, allow_older: bool = False
+) -> dict[str, Any]:
+    """Let readers see the batch of a run, in one transaction; returns object, day, batch_id and rows.
+
+    The outlets of the task are the dataset's assets; `outlet_events` gets what their events say.
+    """
+    from include.pipeline import assets
     from include.quality import report
 
     batch_id, day = key_of(dataset, batch)
@@ -35,13 +41,19 @@ def publish(dataset: Dataset, batch: Batch, dag_run: Any, *, allow_older: bool =
             allow_older=allow_older,
         )
         connection.commit()
-        report.refresh(connection, dataset.name, batch_id, settings().report_root)
+        page = report.refresh(connection, dataset.name, batch_id, settings().report_root)
+        for name, extra in assets.extras(connection, dataset, batch["day"], batch_id, page).items():
+            outlet_events[assets.asset(name)].extra = extra
     return {"object": dataset.label, "day": batch["day"], "batch_id": batch["batch_id"], "rows": rows}
 
 
 @as_task
-def roll_back(dag_run: Any, params: dict[str, Any]) -> dict[str, Any]:
-    """Publish again what readers saw before, in one transaction; returns object, day, batch_id and rows."""
+def roll_back(dag_run: Any, params: dict[str, Any], outlet_events: Any) -> dict[str, Any]:
+    """Publish again what readers saw before, in one transaction; returns object, day, batch_id and rows.
+
+    The outlet of the task is the alias ROLLED_BACK; it stands for the assets that were rolled back.
+    """
+    from include.pipeline import assets
     from include.quality import report
 
     by_label = {dataset.label: dataset for dataset in datasets.DATASETS}
@@ -57,7 +69,9 @@ def roll_back(dag_run: Any, params: dict[str, Any]) -> dict[str, Any]:
             keep=settings().publications_kept,
         )
         connection.commit()
-        report.refresh(connection, dataset.name, batch_id, settings().report_root)
+        page = report.refresh(connection, dataset.name, batch_id, settings().report_root)
+        for name, extra in assets.extras(connection, dataset, day.isoformat(), batch_id, page).items():
+            outlet_events[assets.ROLLED_BACK].add(assets.asset(name), extra={**extra, "rolled_back": True})
     log.info("Readers of %s see batch %s of %s again", dataset.label, batch_id, day)
     return {"object": dataset.label, "day": day.isoformat(), "batch_id": str(batch_id), "rows": rows}
 

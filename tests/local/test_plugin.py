@@ -70,7 +70,7 @@ def env(own: State, postgres: Login) -> dict[str, str]:
     ensure_role(postgres, metadata)
     ensure_database(postgres, METADATA, owner=METADATA)
     port = free_port()
-    env = environment(own, metadata, postgres, sources={}, schedule=False, port=port)
+    env = environment(own, metadata, postgres, sources={}, port=port)
     passwords = own.folder / "passwords.json"
     write_private(passwords, json.dumps({"viewer": PASSWORD, "nobody": PASSWORD}))
     dags = own.folder / "dags"

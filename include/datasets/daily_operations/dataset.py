@@ -18,4 +18,5 @@ DAILY_OPERATIONS = Dataset(
     closed_reason=always_open,
     due=next_day_at(13),
     folder=Path(__file__).parent,
+    reads=tuple(f"daily_operations.{table}" for table in ("guest_attendance", "inventory", "item_sales", "labor")),
 )

@@ -33,6 +33,6 @@ def validate_views(batch: Batch, ti: Any) -> None:
 
 
 @as_task
-def publish_views(batch: Batch, dag_run: Any, params: dict[str, Any]) -> dict[str, Any]:
+def publish_views(batch: Batch, dag_run: Any, params: dict[str, Any], outlet_events: Any) -> dict[str, Any]:
     """Let all views show the batch, in one transaction."""
-    return pipeline.publish(DAILY_OPERATIONS, batch, dag_run, allow_older=params["allow_older"])
+    return pipeline.publish(DAILY_OPERATIONS, batch, dag_run, outlet_events, allow_older=params["allow_older"])

@@ -28,4 +28,5 @@ MARKET = Dataset(
     closed_reason=closed_reason,
     due=due,
     folder=Path(__file__).parent,
+    reads=("market_api",),
 )

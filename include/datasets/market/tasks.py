@@ -26,17 +26,19 @@ MOST_BY_NAME = 20  # tickers; the answer with the whole market is as large as 5,
 
 
 @as_task
-def open_batch(dag_run: Any, params: dict[str, Any]) -> Batch:
+def open_batch(dag_run: Any, params: dict[str, Any], day: str | None = None) -> Batch:
     """Decide which session and tickers the run loads: its param, else its data interval, else the last session.
 
+    `day` is for a DAG that has decided the day before, and so has no param for it.
     Skips the run on a day on which XNYS is closed; fails at once for a session that is not over yet.
     """
     from include.datasets.market.calendar import check_completed, last_completed_session
 
     tickers = parse_tickers(params["tickers"])
-    day = batches.batch_day(dag_run, "market_date", params["market_date"], last_completed_session)
-    check_completed(day, datetime.now(UTC))
-    return batches.open_batch(MARKET, dag_run, day, {"tickers": tickers})
+    asked = day or params["market_date"]
+    session = batches.batch_day(dag_run, "market_date", asked, last_completed_session)
+    check_completed(session, datetime.now(UTC))
+    return batches.open_batch(MARKET, dag_run, session, {"tickers": tickers})
 
 
 @as_task
@@ -94,6 +96,6 @@ def validate_market_data(batch: Batch, ti: Any) -> None:
 
 
 @as_task
-def publish_market_data(batch: Batch, dag_run: Any) -> dict[str, Any]:
+def publish_market_data(batch: Batch, dag_run: Any, outlet_events: Any) -> dict[str, Any]:
     """Replace the day in the published table with the validated batch, in one transaction."""
-    return tasks.publish(MARKET, batch, dag_run)
+    return tasks.publish(MARKET, batch, dag_run, outlet_events)

@@ -46,18 +46,19 @@ def publish(
         _end(connection)
 
 
-def refresh(connection: psycopg.Connection[Any], checkpoint: str, batch_id: UUID, root: str) -> None:
+def refresh(connection: psycopg.Connection[Any], checkpoint: str, batch_id: UUID, root: str) -> str | None:
     """Update the pages that show what readers see of a dataset, after a batch was published.
 
-    A failure is a warning in the log.
+    Returns the address of the page of the batch's run; a failure is a warning in the log, and None.
     """
     from include.quality.report.pages import published
 
     try:
         register.lock(connection, "quality report")
-        storage.write(root, published(connection, checkpoint, batch_id, datetime.now(UTC)))
+        return storage.write(root, published(connection, checkpoint, batch_id, datetime.now(UTC)))
     except Exception as error:  # what was published is published
         log.warning("The report of %s could not be updated: %s", checkpoint, error)
+        return None
     finally:
         _end(connection)
 

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from include.datasets.daily_operations import tasks
 from include.datasets.daily_operations.dataset import DAILY_OPERATIONS
@@ -91,7 +92,9 @@ def test_the_day_is_the_params_else_the_intervals_else_the_one_before_the_run(
 ) -> None:
     dag_run = run(interval_start, after)
     batch_day = date.fromisoformat(day)
-    assert tasks.open_batch(dag_run, params(asked)) == as_batch(batch_id(dag_run, batch_day), batch_day)
+    assert tasks.open_batch(dag_run, params(asked)) == as_batch(
+        batch_id(dag_run, "daily_operations", batch_day), batch_day
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,7 @@ def test_a_day_that_cannot_be_refreshed_fails_at_once(as_of: object, message: st
 
 def publish(app: psycopg.Connection[Any], day: date, mark: int, run_id: str = "another run") -> UUID:
     batch = stage(app, day, mark)
-    tasks.publish_views(as_batch(batch, day), run(run_id=run_id), params())
+    tasks.publish_views(as_batch(batch, day), run(run_id=run_id), params(), OutletEventAccessors())
     return batch
 
 
@@ -140,7 +143,7 @@ def test_a_run_keeps_its_batch_until_it_is_published(app: psycopg.Connection[Any
 
     app.execute(f"insert into {staging_table(ORDERS)} values (%s, now(), %s, 'Coffee', 1)".encode(), [first, DAY])
     app.commit()
-    tasks.publish_views(as_batch(first), run(), params())
+    tasks.publish_views(as_batch(first), run(), params(), OutletEventAccessors())
     second = opened()
     assert second != first
     assert opened() == second
@@ -234,7 +237,7 @@ def test_publishing_returns_what_was_published_however_often_it_is_tried(app: ps
     batch = as_batch(stage(app, DAY, 1, rows=3))
 
     for _ in range(2):
-        assert tasks.publish_views(batch, run(), params()) == {
+        assert tasks.publish_views(batch, run(), params(), OutletEventAccessors()) == {
             "object": "daily_operations",
             "day": "2023-08-01",
             "batch_id": batch["batch_id"],
@@ -253,11 +256,11 @@ def test_a_day_that_became_older_during_the_run_is_not_published(app: psycopg.Co
     publish(app, date(2023, 8, 2), 1)
 
     with pytest.raises(AirflowFailException, match="set the param allow_older"):
-        tasks.publish_views(batch, run(), params())
+        tasks.publish_views(batch, run(), params(), OutletEventAccessors())
     assert visible(app) == [1] * len(VIEWS)
     app.rollback()
 
-    assert tasks.publish_views(batch, run(), params(allow_older=True))["rows"] == 2 * len(VIEWS)
+    assert tasks.publish_views(batch, run(), params(allow_older=True), OutletEventAccessors())["rows"] == 2 * len(VIEWS)
     assert visible(app) == [2] * len(VIEWS)
 
 
@@ -265,7 +268,7 @@ def test_a_batch_that_was_never_refreshed_is_not_published(app: psycopg.Connecti
     publish(app, DAY, 1)
 
     with pytest.raises(AirflowFailException, match=r"Batch .* is not in staging .*: run the day again"):
-        tasks.publish_views(as_batch(uuid4()), run(), params())
+        tasks.publish_views(as_batch(uuid4()), run(), params(), OutletEventAccessors())
 
     assert visible(app) == [1] * len(VIEWS)
 
@@ -276,7 +279,9 @@ def test_a_view_that_was_added_during_the_run_is_not_published_unchecked(
 ) -> None:
     batch = as_batch(stage(app, DAY, 1))
     batch["publishes"] = batch["publishes"][1:]
-    arguments: tuple[Any, ...] = (TaskInstance(),) if task == "validate_views" else (run(), params())
+    arguments: tuple[Any, ...] = (
+        (TaskInstance(),) if task == "validate_views" else (run(), params(), OutletEventAccessors())
+    )
 
     with pytest.raises(AirflowFailException, match="now: clear the run from its start task on"):
         getattr(tasks, task)(batch, *arguments)

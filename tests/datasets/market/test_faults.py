@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import requests
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from include.datasets.market import tasks
 from include.datasets.market.dataset import MARKET
@@ -82,7 +83,7 @@ def published(
     monkeypatch.setitem(HttpClient.__init__.__kwdefaults__ or {}, "rate_limit_patience", 3.0)
     for name, value in replay.items():
         monkeypatch.setenv(name, value)
-    tasks.publish_market_data(as_batch(stage(app, GOOD)), run())
+    tasks.publish_market_data(as_batch(stage(app, GOOD)), run(), OutletEventAccessors())
 
 
 def ask_for(replay: dict[str, str], fault: str, times: int) -> None:
@@ -96,7 +97,7 @@ def load_day() -> None:
     rows = tasks.transform_market_data(batch, tasks.flatten_market_data(batch, tasks.extract_market_data(batch)))
     tasks.load_market_data(batch, rows)
     tasks.validate_market_data(batch, TaskInstance())
-    tasks.publish_market_data(batch, run())
+    tasks.publish_market_data(batch, run(), OutletEventAccessors())
 
 
 def seen(app: psycopg.Connection[Any]) -> str:

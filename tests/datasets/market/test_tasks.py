@@ -13,6 +13,7 @@ import pandas
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.execution_time.context import OutletEventAccessors
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -80,7 +81,7 @@ def test_the_day_is_the_params_else_the_intervals_else_the_last_sessions(
     assert tasks.open_batch(dag_run, params(asked, ["B", "A"])) == {
         "dataset": "market",
         "day": day,
-        "batch_id": str(batch_id(dag_run, date.fromisoformat(day))),
+        "batch_id": str(batch_id(dag_run, "market", date.fromisoformat(day))),
         "publishes": [PUBLISHED],
         "params": {"tickers": ["B", "A"]},
     }
@@ -96,7 +97,7 @@ def test_a_run_that_is_cleared_after_its_publication_gets_a_new_batch(app: psyco
     for _ in range(3):  # each time cleared from its start task on
         opened.append(tasks.open_batch(run(), params("2023-08-01")))
         tasks.load_market_data(opened[-1], rows)
-        tasks.publish_market_data(opened[-1], run())
+        tasks.publish_market_data(opened[-1], run(), OutletEventAccessors())
 
     assert opened[0] == first
     batches = [UUID(each["batch_id"]) for each in opened]
@@ -240,7 +241,7 @@ def test_a_whole_market_goes_from_the_answer_to_published_rows(app: psycopg.Conn
     rows = tasks.transform_market_data(batch, tasks.flatten_market_data(batch, [{"ticker": None, "body": body}]))
     assert tasks.load_market_data(batch, rows) == len(bars)
     tasks.validate_market_data(batch, ti)
-    assert tasks.publish_market_data(batch, run())["rows"] == len(bars)
+    assert tasks.publish_market_data(batch, run(), OutletEventAccessors())["rows"] == len(bars)
 
     assert ti.pushed["return_value"]["verdict"] == "passed"
     found = app.execute(f"select ticker, open_price, volume from {PUBLISHED}".encode()).fetchall()
@@ -330,7 +331,7 @@ def test_what_is_loaded_is_published_once_however_often_it_is_tried(app: psycopg
     for _ in range(2):
         assert tasks.load_market_data(BATCH, rows) == len(GOOD)
     for _ in range(2):
-        assert tasks.publish_market_data(BATCH, run()) == {
+        assert tasks.publish_market_data(BATCH, run(), OutletEventAccessors()) == {
             "object": PUBLISHED,
             "day": "2023-08-01",
             "batch_id": BATCH["batch_id"],
@@ -347,7 +348,7 @@ def test_what_is_loaded_is_published_once_however_often_it_is_tried(app: psycopg
 def test_a_batch_that_was_published_is_not_loaded_again() -> None:
     rows = pandas.DataFrame(GOOD, columns=list(MARKET_COLUMNS))
     tasks.load_market_data(BATCH, rows)
-    tasks.publish_market_data(BATCH, run())
+    tasks.publish_market_data(BATCH, run(), OutletEventAccessors())
 
     with pytest.raises(AirflowFailException, match="was published and stays as it is; clear the run from its start"):
         tasks.load_market_data(BATCH, rows.head(1))
@@ -356,4 +357,4 @@ def test_a_batch_that_was_published_is_not_loaded_again() -> None:
 @pytest.mark.usefixtures("connected")
 def test_a_batch_that_was_never_loaded_is_not_published() -> None:
     with pytest.raises(AirflowFailException, match="is not in staging"):
-        tasks.publish_market_data(BATCH, run())
+        tasks.publish_market_data(BATCH, run(), OutletEventAccessors())

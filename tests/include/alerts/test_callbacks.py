@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from airflow.configuration import conf
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.execution_time.context import OutletEventAccessors
 from werkzeug import Response
 
 from include.alerts import callbacks, notify
@@ -76,7 +77,7 @@ def run_validation(app: psycopg.Connection[Any], rows: list[Any], sensors: Seque
 
 def publish(batch: Batch) -> None:
     """Run the publish task and, as Airflow does, its callback."""
-    tasks.publish(READINGS, batch, SimpleNamespace(dag_id=DAG, run_id=batch["batch_id"]))
+    tasks.publish(READINGS, batch, SimpleNamespace(dag_id=DAG, run_id=batch["batch_id"]), OutletEventAccessors())
     recovered(context("publish", batch=batch))
 
 

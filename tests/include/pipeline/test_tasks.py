@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from include.errors import PermanentError
 from include.pipeline import tasks
@@ -190,7 +191,7 @@ def test_a_tables_batch_is_published_once_however_often_its_task_runs(
     batch_id = stage(app, with_value(1.0))
 
     for _ in range(2):
-        assert tasks.publish(READINGS, as_batch(batch_id), run("a run")) == {
+        assert tasks.publish(READINGS, as_batch(batch_id), run("a run"), OutletEventAccessors()) == {
             "object": "readings.measured",
             "day": "2023-08-01",
             "batch_id": str(batch_id),
@@ -208,7 +209,7 @@ def test_all_views_are_published_together_once_however_often_the_task_runs(
     batch_id = view_batches.stage(app, DAY, 1)
 
     for _ in range(2):
-        assert tasks.publish(ROLLUPS, views_batch(batch_id), run("a run")) == {
+        assert tasks.publish(ROLLUPS, views_batch(batch_id), run("a run"), OutletEventAccessors()) == {
             "object": "rollups",
             "day": "2023-08-01",
             "batch_id": str(batch_id),
@@ -227,11 +228,11 @@ def test_a_day_that_became_older_while_the_run_went_on_is_not_published(app: psy
     view_batches.publish(app, view_batches.DAYS[1], 1)
 
     with pytest.raises(PermanentError, match="set the param allow_older"):
-        tasks.publish(ROLLUPS, batch, run("a run"))
+        tasks.publish(ROLLUPS, batch, run("a run"), OutletEventAccessors())
     assert view_batches.visible(app) == view_batches.everywhere(1)
     app.rollback()
 
-    tasks.publish(ROLLUPS, batch, run("a run"), allow_older=True)
+    tasks.publish(ROLLUPS, batch, run("a run"), OutletEventAccessors(), allow_older=True)
     assert view_batches.visible(app) == view_batches.everywhere(2)
 
 
@@ -240,7 +241,7 @@ def test_a_batch_that_was_never_staged_is_not_published(app: psycopg.Connection[
     publish_new(app, 1.0)
 
     with pytest.raises(PermanentError, match=r"^Batch .* is not in staging .*: run the day again"):
-        tasks.publish(READINGS, as_batch(uuid4()), run("a run"))
+        tasks.publish(READINGS, as_batch(uuid4()), run("a run"), OutletEventAccessors())
 
     assert {value for _, _, value in published(app)} == {1.0}
 
@@ -253,7 +254,7 @@ def test_a_view_that_was_added_meanwhile_is_not_published_unchecked(app: psycopg
     with pytest.raises(
         PermanentError, match=r"publishes rollups\.busiest, rollups\.totals now: clear the run from its "
     ):
-        tasks.publish(ROLLUPS, batch, run("a run"))
+        tasks.publish(ROLLUPS, batch, run("a run"), OutletEventAccessors())
 
     assert view_batches.visible(app) == view_batches.everywhere(0)
 
@@ -265,7 +266,9 @@ def test_as_many_publications_are_kept_as_the_setting_says(
     monkeypatch.setenv("AIRLOCK_PUBLICATIONS_KEPT", "2")
 
     for mark in (1, 2, 3):
-        tasks.publish(ROLLUPS, views_batch(view_batches.stage(app, DAY, mark)), run(f"run {mark}"))
+        tasks.publish(
+            ROLLUPS, views_batch(view_batches.stage(app, DAY, mark)), run(f"run {mark}"), OutletEventAccessors()
+        )
 
     assert view_batches.kept(app) == [{2, 3}] * len(ROLLUPS.publishes)
 
@@ -281,7 +284,7 @@ def test_a_day_of_a_table_is_rolled_back_once_however_often_the_task_runs(
 
     for _ in range(2):
         with caplog.at_level(logging.INFO, logger="include.pipeline.tasks"):
-            assert tasks.roll_back(run("a rollback"), asked("2023-08-01")) == {
+            assert tasks.roll_back(run("a rollback"), asked("2023-08-01"), OutletEventAccessors()) == {
                 "object": "readings.measured",
                 "day": "2023-08-01",
                 "batch_id": str(first),
@@ -299,7 +302,7 @@ def test_a_day_of_a_table_is_rolled_back_once_however_often_the_task_runs(
 def test_the_views_are_rolled_back_together(app: psycopg.Connection[Any], day: str | None) -> None:
     first, _ = (view_batches.publish(app, view_batches.DAYS[number], number + 1) for number in (0, 1))
 
-    assert tasks.roll_back(run("a rollback"), asked(day, "rollups")) == {
+    assert tasks.roll_back(run("a rollback"), asked(day, "rollups"), OutletEventAccessors()) == {
         "object": "rollups",
         "day": "2023-08-01",
         "batch_id": str(first),
@@ -332,7 +335,7 @@ def test_a_rollback_to_nothing_fails_at_once(
     before = (published(app), registered(app))
 
     with pytest.raises(AirflowFailException, match=message):
-        tasks.roll_back(run("a rollback"), params)
+        tasks.roll_back(run("a rollback"), params, OutletEventAccessors())
 
     assert (published(app), registered(app)) == before
 
@@ -346,6 +349,6 @@ def test_a_rollback_keeps_as_many_publications_as_the_setting_says(
     assert staged(app) == {never_published, first, second}
     monkeypatch.setenv("AIRLOCK_PUBLICATIONS_KEPT", "2")
 
-    tasks.roll_back(run("a rollback"), asked("2023-08-01"))
+    tasks.roll_back(run("a rollback"), asked("2023-08-01"), OutletEventAccessors())
 
     assert staged(app) == {first, second}

@@ -12,6 +12,7 @@ import pandas
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from include.dataset import Dataset, Table
 from include.errors import PermanentError
@@ -324,7 +325,7 @@ def test_the_tasks_of_a_dataset_load_publish_and_roll_back_both_tables(
             load.load(dataset, opened, orders)
         assert load.load(dataset, opened, orders, ORDERS) == 1
         assert load.load(dataset, opened, lines, LINES) == 2
-        assert tasks.publish(dataset, opened, _DagRun(f"run {mark}")) == {
+        assert tasks.publish(dataset, opened, _DagRun(f"run {mark}"), OutletEventAccessors()) == {
             "object": "shop",
             "day": "2023-08-01",
             "batch_id": opened["batch_id"],
@@ -338,8 +339,10 @@ def test_the_tasks_of_a_dataset_load_publish_and_roll_back_both_tables(
 
     for table in dataset.published_names:
         with pytest.raises(AirflowFailException, match=f"^object is '{table}': give one of shop"):
-            tasks.roll_back(_DagRun("a rollback"), {"object": table, "day": "2023-08-01"})
-    rolled_back = tasks.roll_back(_DagRun("a rollback"), {"object": "shop", "day": "2023-08-01"})
+            tasks.roll_back(_DagRun("a rollback"), {"object": table, "day": "2023-08-01"}, OutletEventAccessors())
+    rolled_back = tasks.roll_back(
+        _DagRun("a rollback"), {"object": "shop", "day": "2023-08-01"}, OutletEventAccessors()
+    )
 
     assert rolled_back == {"object": "shop", "day": "2023-08-01", "batch_id": first["batch_id"], "rows": 3}
     assert visible(connection) == [both(1)]

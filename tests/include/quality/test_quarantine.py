@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pandas
 import psycopg
 import pytest
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from include.dataset import Dataset, Table, always_open, next_day_at
 from include.errors import PermanentError
@@ -657,14 +658,14 @@ def test_a_validation_that_is_tried_again_has_the_same_result_and_quarantines_no
     stored = app.execute("select verdict, rows_checked, rows_quarantined from quality.validation").fetchall()
     assert stored == [("quarantined", 40, 2)] * 2
     app.commit()
-    assert tasks.publish(READINGS, batch, DAG_RUN)["rows"] == 38
+    assert tasks.publish(READINGS, batch, DAG_RUN, OutletEventAccessors())["rows"] == 38
 
 
 @pytest.mark.usefixtures("connected")
 def test_a_validation_of_a_published_batch_changes_nothing(app: App) -> None:
     batch = loaded(many(40, 3, 17))
     validated(batch)
-    tasks.publish(READINGS, batch, DAG_RUN)
+    tasks.publish(READINGS, batch, DAG_RUN, OutletEventAccessors())
 
     with pytest.raises(PermanentError, match="was published and stays as it is"):
         validated(batch)
@@ -801,7 +802,7 @@ def test_a_repaired_row_is_used_by_the_next_run_of_its_day_in_place_of_what_the_
     rows = many(40, 3, 17)
     first = loaded(rows)
     validated(first)
-    tasks.publish(READINGS, first, DAG_RUN)
+    tasks.publish(READINGS, first, DAG_RUN, OutletEventAccessors())
     repair(app, {"value": 131.2 + 65.5 + 0.1}, sensor="T00003")
     assert returned(app) == [("T00003", None), ("T00017", None)]
     bystander = stage(app, rows)  # another run of the day
@@ -813,7 +814,7 @@ def test_a_repaired_row_is_used_by_the_next_run_of_its_day_in_place_of_what_the_
     assert staged(app, bystander) == before
     app.commit()
     assert returned(app) == [("T00003", UUID(second["batch_id"])), ("T00017", None), ("T00017", None)]
-    assert tasks.publish(READINGS, second, DAG_RUN)["rows"] == 39
+    assert tasks.publish(READINGS, second, DAG_RUN, OutletEventAccessors())["rows"] == 39
 
     published = app.execute(f"select day, sensor, value from {PUBLISHED} order by sensor".encode()).fetchall()
     wanted = {**{str(each["sensor"]): each["value"] for each in rows}, "T00003": 131.2 + 65.5 + 0.1}
@@ -839,7 +840,7 @@ def test_a_row_that_is_repaired_wrongly_is_quarantined_again_and_its_latest_repa
     assert returned(app) == [("T00003", UUID(second["batch_id"])), ("T00003", UUID(third["batch_id"]))]
     assert staged_values(app, UUID(third["batch_id"]))["T00003"] == 999.0
     app.commit()
-    assert tasks.publish(READINGS, third, DAG_RUN)["rows"] == 40
+    assert tasks.publish(READINGS, third, DAG_RUN, OutletEventAccessors())["rows"] == 40
 
 
 def test_a_repair_is_of_its_day_and_of_a_key_that_is_loaded(app: App) -> None:
@@ -954,7 +955,7 @@ def test_a_run_that_is_cleared_from_its_start_after_a_repair_uses_the_repair(app
     assert validated(batch)["verdict"] == "passed"
     assert len(staged(app, UUID(batch["batch_id"]))) == 40
     app.commit()
-    assert tasks.publish(READINGS, batch, DAG_RUN)["rows"] == 40
+    assert tasks.publish(READINGS, batch, DAG_RUN, OutletEventAccessors())["rows"] == 40
 
 
 @pytest.mark.usefixtures("connected")
@@ -973,7 +974,7 @@ def test_a_repaired_row_of_a_view_is_used_by_the_next_refresh_of_its_day(app: Ap
     assert returned(app) == [("north", UUID(second["batch_id"]))]
     assert staged(app, bystander, BUSIEST) == before
     app.commit()
-    tasks.publish(ROLLUPS, second, DAG_RUN)
+    tasks.publish(ROLLUPS, second, DAG_RUN, OutletEventAccessors())
     seen = app.execute("select sensor, amount from rollups.busiest order by sensor").fetchall()
     assert seen == [("north 2", 50), ("south", 20)]
     assert app.execute("select day, total from rollups.totals").fetchall() == [(DAY, 5020)]
