@@ -20,6 +20,10 @@ class Settings:
     """AIRLOCK_DATA_DOCS: whether gates also write Great Expectations' own pages; any text but 0 means yes."""
     quality_days_kept: int
     """AIRLOCK_QUALITY_DAYS_KEPT: how many days the results of the gates stay in the schema quality."""
+    export_root: str
+    """AIRLOCK_EXPORT_ROOT: a folder or object-storage URL for exported tables."""
+    archive_after_days: int
+    """AIRLOCK_ARCHIVE_AFTER_DAYS: how old an export is before it moves to the archive."""
     database_url: str | None
     """AIRLOCK_DATABASE_URL: an admin's URL of a Postgres server to use instead of the embedded one; local only."""
 
@@ -36,6 +40,8 @@ def settings() -> Settings:
         publications_kept=_count("AIRLOCK_PUBLICATIONS_KEPT", 7, least=2),
         data_docs=os.environ.get("AIRLOCK_DATA_DOCS", "0") not in ("", "0"),
         quality_days_kept=_count("AIRLOCK_QUALITY_DAYS_KEPT", 400, least=60),
+        export_root=os.environ.get("AIRLOCK_EXPORT_ROOT") or f"file://{home / 'exports'}",
+        archive_after_days=_count("AIRLOCK_ARCHIVE_AFTER_DAYS", 30, least=0),
         database_url=os.environ.get("AIRLOCK_DATABASE_URL") or None,
     )
 

@@ -1,6 +1,6 @@
 """Loading a batch into its staging table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -31,10 +31,15 @@ _BINARY = {
 }
 
 
-def load(dataset: Dataset, batch: Batch, frame: "pandas.DataFrame", table: Table | None = None) -> int:
-    """Stage a frame as the rows of a batch, where readers do not see them; returns their number.
+def load(
+    dataset: Dataset,
+    batch: Batch,
+    frames: "pandas.DataFrame | Iterable[pandas.DataFrame]",
+    table: Table | None = None,
+) -> int:
+    """Stage a frame, or several, as the rows of a batch, where readers do not see them; returns their number.
 
-    `table` may be omitted if the dataset has one only. The frame's columns are the table's. Raises PermanentError when
+    `table` may be omitted if the dataset has one only. A frame's columns are the table's. Raises PermanentError when
     the batch was published, and when it is not clear which table is meant.
     """
     key, _ = key_of(dataset, batch)
@@ -42,32 +47,59 @@ def load(dataset: Dataset, batch: Batch, frame: "pandas.DataFrame", table: Table
         raise PermanentError(f"{dataset.name} has several tables: say in its load task which one the rows are for.")
     staging_table = dataset.staging_name(table or dataset.publishes[0])
     with connect(dataset.connection) as connection:
-        return load_batch(connection, staging_table, key, frame)
+        return load_batch(connection, staging_table, key, frames)
 
 
 def load_batch(
-    connection: psycopg.Connection[Any], staging_table: str, batch_id: UUID, frame: "pandas.DataFrame"
+    connection: psycopg.Connection[Any],
+    staging_table: str,
+    batch_id: UUID,
+    frames: "pandas.DataFrame | Iterable[pandas.DataFrame]",
 ) -> int:
-    """COPY a frame into a staging table under its batch_id; returns the number of rows.
+    """COPY a frame, or several, into a staging table under their batch_id; returns the number of rows.
 
-    The frame's columns are the table's, without batch_id and loaded_at. A batch that is loaded again replaces
+    A frame's columns are the table's, without batch_id and loaded_at. A batch that is loaded again replaces
     itself, so a retry leaves one copy. Runs in the caller's transaction. Raises PermanentError when the batch was
-    published.
+    published, and when the table has other columns or a column cannot hold a value.
     """
+    from pandas import DataFrame
+
     target = identifier(staging_table)
-    columns = sql.SQL(", ").join(map(sql.Identifier, ["batch_id", *frame.columns]))
     types = _types(connection, staging_table)
-    binary = all(_fits(frame[name], types.get(name, "")) for name in frame.columns)
     claim_batch(connection, staging_table, batch_id)
-    with connection.cursor() as cursor:
-        cursor.execute(sql.SQL("delete from {} where batch_id = %s").format(target), [batch_id])
-        form = sql.SQL("with (format {})").format(sql.SQL("binary" if binary else "text"))
-        with cursor.copy(sql.SQL("copy {} ({}) from stdin {}").format(target, columns, form)) as copy:
-            if binary:
-                copy.set_types(["uuid", *(types[name] for name in frame.columns)])
-            for row in _rows(frame):
-                copy.write_row((batch_id, *row))
-    return len(frame)
+    connection.execute(sql.SQL("delete from {} where batch_id = %s").format(target), [batch_id])
+    rows = 0
+    for frame in [frames] if isinstance(frames, DataFrame) else frames:
+        try:
+            _copy(connection, target, batch_id, frame, types)
+        except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.UndefinedColumn) as error:
+            # Without its detail and context, which quote the data: this text goes into alerts.
+            raise PermanentError(
+                f"{staging_table} refused batch {batch_id}: {error.diag.message_primary or error}. Make its columns "
+                "fit by a migration, or change the rows."
+            ) from None
+        rows += len(frame)
+    return rows
+
+
+def _copy(
+    connection: psycopg.Connection[Any],
+    target: sql.Identifier,
+    batch_id: UUID,
+    frame: "pandas.DataFrame",
+    types: dict[str, str],
+) -> None:
+    columns = sql.SQL(", ").join(map(sql.Identifier, ["batch_id", *frame.columns]))
+    binary = all(_fits(frame[name], types.get(name, "")) for name in frame.columns)
+    form = sql.SQL("with (format {})").format(sql.SQL("binary" if binary else "text"))
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(sql.SQL("copy {} ({}) from stdin {}").format(target, columns, form)) as copy,
+    ):
+        if binary:
+            copy.set_types(["uuid", *(types[name] for name in frame.columns)])
+        for row in _rows(frame):
+            copy.write_row((batch_id, *row))
 
 
 def _types(connection: psycopg.Connection[Any], staging_table: str) -> dict[str, str]:

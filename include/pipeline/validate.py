@@ -12,7 +12,7 @@ from include.dataset import Dataset
 from include.pipeline.batch import Batch, key_of
 from include.quality import quarantine, report, results
 from include.quality.gate import gate
-from include.quality.outcome import GateClosed
+from include.quality.outcome import GateClosed, Outcome
 from include.settings import settings
 from include.warehouse.columns import check_staging
 from include.warehouse.connections import connect
@@ -41,7 +41,6 @@ def validate_batch(
     failure to store it fails the task; a report that cannot be written is a warning. Raises GateClosed when the gate
     closed.
     """
-    run = Run(ti.dag_id, ti.run_id)
     quarantine.put_back(connection, dataset, batch_id)
     quarantine.load_repaired(connection, dataset, batch_id, day)
     connection.commit()  # the gate looks from a connection of its own
@@ -50,7 +49,15 @@ def validate_batch(
         outcome = gate(connection, dataset, batch_id, day, parameters, data_docs=data_docs)
         if data_docs:
             report.copy_data_docs(data_docs, settings().report_root, f"data_docs/{dataset.name}/{day}/{batch_id}")
-    outcome = quarantine.set_aside(connection, outcome, batch_id, day, run)
+    outcome = quarantine.set_aside(connection, outcome, batch_id, day, Run(ti.dag_id, ti.run_id))
+    conclude(connection, dataset, outcome, batch_id, day, ti)
+
+
+def conclude(
+    connection: psycopg.Connection[Any], dataset: Dataset, outcome: Outcome, batch_id: UUID, day: date, ti: Any
+) -> None:
+    """Store what a gate found, write its page, and push it as the task's XCom; raises GateClosed when it closes."""
+    run = Run(ti.dag_id, ti.run_id)
     stored = results.store(connection, outcome, day, batch_id, run, days_kept=settings().quality_days_kept)
     connection.commit()
     page = report.publish(connection, dataset.name, stored, settings().report_root)
