@@ -28,16 +28,16 @@ class Result:
     run: RunState
     tasks: list[TaskState]
     gate: dict[str, Any] | None
-    """The XCom of the validate task; None when the DAG has no such task, or the task pushed nothing."""
+    """What the validate tasks pushed as XCom, in sum; None when none of them did, or the DAG has none."""
     published: dict[str, Any] | None
-    """The XCom of the publish task; None as above."""
+    """The XCom of the first publish task that pushed one; None as above."""
     rows: Mapping[str, int]
     """The number of rows per published object."""
 
     @property
     def gated(self) -> bool:
         """Return whether the DAG has a quality gate."""
-        return any(task.task_id.startswith("validate_") for task in self.tasks)
+        return any(_is_a("validate", task) for task in self.tasks)
 
     @property
     def ok(self) -> bool:
@@ -53,7 +53,7 @@ def wait(
     *,
     seconds: float,
     check: Callable[[], None] = lambda: None,
-    pause: float = 0.5,
+    pause: float = 1.0,
 ) -> list[RunState]:
     """Show the tasks of the given runs (run id by DAG id) until all runs have ended; returns their last states.
 
@@ -84,18 +84,30 @@ def result(
     """Read the result of a run; `rows` counts the published rows, without it the count of the publish task is used."""
     tasks = airflow.tasks(run.dag_id, run.run_id)
 
-    def xcom_of(kind: str) -> dict[str, Any] | None:
-        task_ids = [task.task_id for task in tasks if task.task_id.startswith(f"{kind}_")]
-        return airflow.xcom(run.dag_id, run.run_id, task_ids[0]) if task_ids else None
+    def xcoms_of(kind: str) -> list[dict[str, Any]]:
+        pushed = (airflow.xcom(run.dag_id, run.run_id, task.task_id) for task in tasks if _is_a(kind, task))
+        return [values for values in pushed if values]
 
-    published = xcom_of("publish")
+    published, gates = xcoms_of("publish"), xcoms_of("validate")
+    counted = [rows(each) if rows else {each["object"]: each["rows"]} for each in published]
     return Result(
         run=airflow.run(run.dag_id, run.run_id),
         tasks=tasks,
-        gate=xcom_of("validate"),
-        published=published,
-        rows={} if not published else rows(published) if rows else {published["object"]: published["rows"]},
+        gate=_sum(gates) if gates else None,
+        published=published[0] if published else None,
+        rows={name: count for each in counted for name, count in each.items()},
     )
+
+
+def _is_a(kind: str, task: TaskState) -> bool:
+    name = task.task_id.rpartition(".")[2]  # within its task group
+    return name == kind or name.startswith(f"{kind}_")
+
+
+def _sum(gates: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what several gates found as if it were one gate: failed when one failed, with the page of that one."""
+    worst = next((gate for gate in gates if gate["verdict"] == "failed"), gates[0])
+    return {**worst, **{each: sum(gate[each] for gate in gates) for each in ("passed", "failed")}}
 
 
 def table(results: Sequence[Result]) -> Table:

@@ -92,6 +92,11 @@ def recovered(incident: Incident, lasted: timedelta, link: str) -> Message:
     return _message(incident, [f"was: {_WHAT[incident.kind]}"], link, f"recovered after {duration}")
 
 
+def note(headline: str, details: str, link: str) -> Message:
+    """Return a message about something that is as it should be, and that people want to know."""
+    return Message(clean(headline), clean(details), printable(link), recovery=True)
+
+
 def _message(incident: Incident, details: Iterable[str], link: str, recovery: str = "") -> Message:
     headline = f"{incident.subject} of {incident.day}: {recovery or _WHAT[incident.kind]}"
     return Message(clean(headline), clean("\n".join(details)), printable(link), recovery=bool(recovery))

@@ -69,11 +69,11 @@ def sources(datasets: Iterable[Dataset]) -> dict[str, Source]:
     """
     found = {}
     for dataset in datasets:
-        if (Path(__file__).parent / dataset.name / "__init__.py").exists():
-            source = getattr(import_module(f"{__name__}.{dataset.name}"), "SOURCE", None)
+        if (Path(__file__).parent / dataset.schema / "__init__.py").exists():
+            source = getattr(import_module(f"{__name__}.{dataset.schema}"), "SOURCE", None)
             if not isinstance(source, Source):
                 raise LocalError(
-                    f"local/sources/{dataset.name}/__init__.py must define SOURCE, a Source of local.sources."
+                    f"local/sources/{dataset.schema}/__init__.py must define SOURCE, a Source of local.sources."
                 )
-            found[dataset.name] = source
+            found[dataset.schema] = source
     return found

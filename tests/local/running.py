@@ -94,9 +94,9 @@ class Up:
 
 
 @contextmanager
-def up(state: State) -> Iterator[Up]:
-    """Run `up` until the end of the context, as another process."""
-    with command(state, "up") as process:
+def up(state: State, cwd: Path = ROOT) -> Iterator[Up]:
+    """Run `up`, in the checkout or a copy of it, until the end of the context, as another process."""
+    with command(state, "up", cwd=cwd) as process:
         try:
             printed = read_until(process, STARTED)
             url = re.search(r"http://127.0.0.1:\d+", printed)

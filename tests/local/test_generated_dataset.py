@@ -20,8 +20,8 @@ def copy(tmp_path: Path) -> Path:
     for folder in ("dags", "great_expectations", "include", "local", "plugins", "scripts", "tests/datasets"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     script = [sys.executable, "-m", "scripts.dataset"]
-    for dataset in DATASETS:
-        subprocess.run([*script, "remove", dataset.name], cwd=tmp_path, env={"YES": "1"}, check=True)
+    for name in reversed(dict.fromkeys(dataset.schema for dataset in DATASETS)):
+        subprocess.run([*script, "remove", name], cwd=tmp_path, env={"YES": "1"}, check=True)
     subprocess.run([*script, "add", "made_by_a_test"], cwd=tmp_path, check=True)
     return tmp_path
 
