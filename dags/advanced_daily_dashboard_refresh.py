@@ -42,7 +42,7 @@ DEFAULTS["default_args"]["on_failure_callback"] = None  # the task `end` reports
     tags=[SCHEMA],
 )
 def advanced_daily_dashboard_refresh():
-    start = task(tasks.open_batches, task_id="start", multiple_outputs=False)()
+    start = task(tasks.decide_day, task_id="start", multiple_outputs=False)()
     archive = task(tasks.archive_s3_files, trigger_rule="all_done", multiple_outputs=False)()
     end = task(
         tasks.report_outcomes,

@@ -74,6 +74,8 @@ def environment(
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": URL.create(
             "postgresql+psycopg2", metadata.user, None, metadata.host, metadata.port, metadata.dbname
         ).render_as_string(),
+        # Without the clock, DAGs stay due, and would keep those that are scheduled on assets out of each round.
+        "AIRFLOW__SCHEDULER__MAX_DAGRUNS_TO_CREATE_PER_LOOP": "1000",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",  # a changed file is read at once
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",  # seconds until a new DAG file is seen

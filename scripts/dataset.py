@@ -88,7 +88,7 @@ def parts(group: Sequence[Dataset]) -> list[Path]:
     ]
     users = []
     for path in sorted((*(ROOT / "dags").glob("*.py"), *(ROOT / "include").glob("*.py"))):
-        imported = sorted(_imported_datasets(path.read_text()), key=order.index)
+        imported = [each for each in order if each in _imported_datasets(path.read_text())]
         if name in imported and imported[-1] != name:
             raise Refused(
                 f"{path.relative_to(ROOT)} imports {' and '.join(imported)}: remove {imported[-1]} first, or take "

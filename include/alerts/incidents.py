@@ -39,7 +39,7 @@ def open_incident(connection: psycopg.Connection[Any], incident: Incident, messa
 
 
 def gate_closed(connection: psycopg.Connection[Any], dag_id: str, run_id: str) -> bool:
-    """Return whether a run's gate closed the last time that it ran."""
+    """Return whether a run's gate closed the last time that it ran, and that was reported."""
     values = {"dag_id": dag_id, "run_id": run_id}
     return connection.execute(queries.read("alerts/gate_closed"), values).fetchone() is not None
 

@@ -13,7 +13,7 @@ from psycopg import sql
 from include.errors import PermanentError
 from include.lake import storage
 from include.lake.storage import Figures, Manifest
-from include.warehouse import queries
+from include.warehouse import queries, register
 from include.warehouse.register import Run
 
 if TYPE_CHECKING:
@@ -48,9 +48,10 @@ def export(
 ) -> Manifest:
     """Write a day's rows as the export of `table` (`<schema>.<table>`, as its readers will know it).
 
-    The export of the day before, if there is one, is replaced when the new one is complete; after an error it is still
-    there. A type that Parquet has no equivalent of is exported as Postgres' text. Returns the manifest, also of no
-    rows, for which nothing is written. Raises PermanentError for a value that the column's type in Parquet cannot hold.
+    The earlier export of the day, if there is one, is replaced when the new one is complete; after an error it is still
+    there. Runs in the caller's transaction, which holds the lock of the day's export when it returns. A type that
+    Parquet has no equivalent of is exported as Postgres' text. Returns the manifest, also of no rows, for which nothing
+    is written. Raises PermanentError for a value that the column's type in Parquet cannot hold.
     """
     import pyarrow.parquet as pq
 
@@ -77,6 +78,8 @@ def export(
         **run._asdict(),
     )
     if rows:
+        # Held until the transaction ends: another export of the day would remove this one's object.
+        register.lock(connection, manifest.lock)
         storage.put(place, manifest)
     else:
         place.fs.rm(place.path)
@@ -101,7 +104,7 @@ def figures_of_object(manifest: Manifest) -> tuple[int, dict[str, Figures]]:
     if storage.checksum(manifest) != manifest.sha256:
         raise PermanentError(
             f"The object of {manifest.table} of {manifest.day} is not the one that was exported: its checksum differs "
-            "from the manifest's. Clear the run from its extract task on."
+            "from the manifest's. Clear the run from its start task on."
         )
     for batch in batches(manifest):
         rows += len(batch)
@@ -182,8 +185,8 @@ def _type(oid: int, precision: int | None, scale: int | None) -> "pa.DataType | 
     if name == "numeric":
         if precision is None:
             return pa.decimal128(38, 18)  # any numeric; one with more digits is refused
-        fits = scale is not None and 0 <= scale <= precision <= 76
-        return (pa.decimal128 if precision <= 38 else pa.decimal256)(precision, scale) if fits else None
+        # Parquet holds more digits, but many of its readers make a float of them.
+        return pa.decimal128(precision, scale or 0) if 0 <= (scale or 0) <= precision <= 38 else None
     types = {
         "bool": pa.bool_(),
         "int2": pa.int16(),
@@ -217,8 +220,8 @@ def _batches(
             if error.sqlstate:  # from the server, not about a value that arrived
                 raise
             raise PermanentError(
-                f"{source.table} has a value that cannot be exported: {error}. Python knows no infinite time and none "
-                "before the year 1: correct the row."
+                f"{source.table} has a value that cannot be exported: Python knows no infinite time, and none before "
+                "the year 1 or after 9999. Correct the row."
             ) from None
 
 
@@ -227,8 +230,8 @@ def _array(source: Source, field: Any, values: tuple[Any, ...]) -> Any:
 
     try:
         return pa.array(values, field.type)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowInvalid:  # it can quote the value
         raise PermanentError(
-            f"{source.table}.{field.name} has a value that {field.type} cannot hold: {error}. Give the column a "
-            "precision and scale that fit."
+            f"{source.table}.{field.name} has a value that {field.type} cannot hold. Give the column a precision and "
+            "scale that fit."
         ) from None

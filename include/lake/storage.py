@@ -1,12 +1,12 @@
 """Where exports are kept: a folder or object storage, the root in AIRLOCK_EXPORT_ROOT.
 
     exports/<schema>/<table>/<day>/manifest.json     what is valid; names the object beside it
-    exports/<schema>/<table>/<day>/<batch_id>.parquet
+    exports/<schema>/<table>/<day>/<batch_id>_<checksum>.parquet
     archive/...                                      the same, for what has become old
     temporary/...                                    unfinished uploads; nothing reads them
 
-Whoever reads an export begins with its manifest. It is written last and replaced in one step, so it always names a
-complete object.
+Whoever reads an export begins with its manifest. It is written last and replaced in one step, so it names a complete
+object.
 """
 
 from collections.abc import Iterator
@@ -62,8 +62,13 @@ class Manifest:
 
     @property
     def key(self) -> str:
-        """The object's place below exports/ or archive/."""
-        return f"{day_folder(self.table, self.day)}/{self.batch_id}.parquet"
+        """The object's place below exports/ or archive/; no other content ever has this name."""
+        return f"{day_folder(self.table, self.day)}/{self.batch_id}_{self.sha256[:12]}.parquet"
+
+    @property
+    def lock(self) -> str:
+        """The lock of include/warehouse/register.py that whoever changes the export of this day holds."""
+        return f"export {self.table}/{self.day}"
 
     @classmethod
     def read(cls, values: Any) -> Self:
@@ -142,9 +147,7 @@ def put(place: Any, manifest: Manifest) -> None:
     with _removed_after_an_error(place):
         target.fs.mv(place.path, target.path)
     _replace(folder(EXPORTS, day_folder(manifest.table, manifest.day), _MANIFEST), msgspec.json.encode(manifest))
-    for path in _files(target.parent):
-        if path.name not in (target.name, _MANIFEST):
-            path.unlink()
+    _remove_others(target)
 
 
 def current(table: str, day: date | str) -> Manifest | None:
@@ -153,7 +156,11 @@ def current(table: str, day: date | str) -> Manifest | None:
         text = folder(EXPORTS, day_folder(table, day), _MANIFEST).read_bytes()
     except FileNotFoundError:
         return None
-    return Manifest.read(msgspec.json.decode(text))
+    try:
+        return Manifest.read(msgspec.json.decode(text))
+    except (PermanentError, msgspec.DecodeError) as error:
+        place = folder(EXPORTS, day_folder(table, day), _MANIFEST)
+        raise PermanentError(f"{place} cannot be read: {error} Remove it, or run the export again.") from None
 
 
 @contextmanager
@@ -163,7 +170,7 @@ def reading(manifest: Manifest) -> Iterator[Any]:
     try:
         file = place.fs.open(place.path, "rb", block_size=_PART)
     except FileNotFoundError:
-        raise PermanentError(f"{place} does not exist any more: clear the run from its extract task on.") from None
+        raise PermanentError(f"{place} does not exist any more: clear the run from its start task on.") from None
     with file:
         yield file
 
@@ -174,10 +181,9 @@ def checksum(manifest: Manifest) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
-def exported(table: str) -> list[Manifest]:
-    """Return the manifests of all exports of a table, by day; those in the archive are left out."""
-    days = sorted(path.name for path in _files(folder(EXPORTS, *table.split("."))))
-    return [manifest for day in days if (manifest := current(table, day))]
+def exported_days(table: str) -> list[str]:
+    """Return the days that a table has exports of; those in the archive are left out."""
+    return sorted(path.name for path in _files(folder(EXPORTS, *table.split("."))))
 
 
 def archive(manifest: Manifest) -> None:
@@ -188,6 +194,14 @@ def archive(manifest: Manifest) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
         if source.exists():
             source.fs.mv(source.path, target.path)
+    _remove_others(folder(ARCHIVE, manifest.key))
+
+
+def _remove_others(place: Any) -> None:
+    """Remove the earlier objects of a day, which no manifest names."""
+    for path in _files(place.parent):
+        if path.name not in (place.name, _MANIFEST):
+            path.unlink()
 
 
 def _files(place: Any) -> list[Any]:

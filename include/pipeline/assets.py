@@ -33,18 +33,18 @@ def lineage(dataset: Dataset) -> dict[str, Any]:
 
 
 def extras(
-    connection: psycopg.Connection[Any], dataset: Dataset, day: str, batch_id: UUID, report: str | None
+    connection: psycopg.Connection[Any], dataset: Dataset, day: str, batch_id: UUID
 ) -> dict[str, dict[str, Any]]:
-    """Return what the events of a publication say, by published name.
+    """Return what the events of a publication say, by published name, apart from the address of the report.
 
-    Each has object, day (YYYY-MM-DD), batch_id, rows, verdict (of its suite, None when it was not checked) and report
-    (the address of the run's page, None when it could not be written).
+    Each has object, day (YYYY-MM-DD), batch_id, and rows and verdict, which are those of its suite: None when its
+    results are no longer kept.
     """
     found = connection.execute(
         queries.read("pipeline/batch_verdicts"), {"checkpoint": dataset.name, "batch_id": batch_id}
     ).fetchall()
     verdicts = {staging: (verdict, rows) for staging, verdict, rows in found}
-    values = {"day": day, "batch_id": str(batch_id), "report": report}
+    values = {"day": day, "batch_id": str(batch_id)}
     result = {}
     for each in dataset.publishes:
         verdict, rows = verdicts.get(dataset.staging_name(each), (None, None))

@@ -73,10 +73,10 @@ def load_batch(
         try:
             _copy(connection, target, batch_id, frame, types)
         except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.UndefinedColumn) as error:
-            # Without its detail and context, which quote the data: this text goes into alerts.
+            # Without its text, which can quote the data: this text goes into alerts.
             raise PermanentError(
-                f"{staging_table} refused batch {batch_id}: {error.diag.message_primary or error}. Make its columns "
-                "fit by a migration, or change the rows."
+                f"{staging_table} refused batch {batch_id} ({type(error).__name__}): its columns do not fit the rows'. "
+                "Compare names and types, and write a migration, or change the rows."
             ) from None
         rows += len(frame)
     return rows
@@ -121,6 +121,10 @@ def _rows(frame: "pandas.DataFrame") -> Iterator[tuple[Any, ...]]:
 
 
 def _values(column: "pandas.Series[Any]") -> list[Any]:
-    if column.dtype.kind != "f" and column.hasnans:
+    from pandas import NA
+
+    if column.dtype.kind == "f":  # where what is missing is not the same as what is not a number
+        return [None if value is NA else value for value in column.tolist()] if column.hasnans else column.tolist()
+    if column.hasnans:
         column = column.astype(object).where(column.notna(), None)
     return list(column.tolist())

@@ -40,10 +40,11 @@ def publish(
             keep=settings().publications_kept,
             allow_older=allow_older,
         )
+        extras = assets.extras(connection, dataset, batch["day"], batch_id)
         connection.commit()
         page = report.refresh(connection, dataset.name, batch_id, settings().report_root)
-        for name, extra in assets.extras(connection, dataset, batch["day"], batch_id, page).items():
-            outlet_events[assets.asset(name)].extra = extra
+    for name, extra in extras.items():
+        outlet_events[assets.asset(name)].extra = {**extra, "report": page}
     return {"object": dataset.label, "day": batch["day"], "batch_id": batch["batch_id"], "rows": rows}
 
 
@@ -68,10 +69,12 @@ def roll_back(dag_run: Any, params: dict[str, Any], outlet_events: Any) -> dict[
             Run(dag_run.dag_id, dag_run.run_id),
             keep=settings().publications_kept,
         )
+        extras = assets.extras(connection, dataset, day.isoformat(), batch_id)
         connection.commit()
         page = report.refresh(connection, dataset.name, batch_id, settings().report_root)
-        for name, extra in assets.extras(connection, dataset, day.isoformat(), batch_id, page).items():
-            outlet_events[assets.ROLLED_BACK].add(assets.asset(name), extra={**extra, "rolled_back": True})
+    for name, extra in extras.items():
+        event = {**extra, "report": page, "rolled_back": True}
+        outlet_events[assets.ROLLED_BACK].add(assets.asset(name), extra=event)
     log.info("Readers of %s see batch %s of %s again", dataset.label, batch_id, day)
     return {"object": dataset.label, "day": day.isoformat(), "batch_id": str(batch_id), "rows": rows}
 

@@ -4,17 +4,19 @@ import logging
 import time
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any
+from uuid import UUID
 
 from include import datasets
 from include.dataset import Dataset
 from include.datasets.analytics.dataset import ANALYTICS, TABLES
-from include.errors import NothingToDo, PermanentError
+from include.errors import PermanentError
 from include.lake.storage import Manifest
 from include.pipeline import batch as batches
 from include.pipeline.batch import Batch
 from include.settings import settings
 from include.task_errors import as_task
+from include.warehouse import register
 from include.warehouse.connections import connect
 from include.warehouse.register import Run
 
@@ -22,50 +24,40 @@ log = logging.getLogger(__name__)
 _BY_TABLE: dict[str, Dataset] = {dataset.publishes[0].name: dataset for dataset in ANALYTICS}
 
 
-class Opened(TypedDict):
-    """What the `start` task pushes."""
-
-    day: str
-    """YYYY-MM-DD."""
-    batches: dict[str, Batch]
-    """One per table, by its name."""
-
-
 @as_task
-def open_batches(dag_run: Any, params: dict[str, Any]) -> Opened:
-    """Decide the day: the param, else the data interval's start, else the day before the run."""
+def decide_day(dag_run: Any, params: dict[str, Any]) -> dict[str, str]:
+    """Return the day: the param, else the data interval's start, else the day before the run."""
     day = batches.batch_day(dag_run, "as_of", params["as_of"], lambda at: at.astimezone(UTC).date() - timedelta(days=1))
-    opened = {table: batches.open_batch(dataset, dag_run, day) for table, dataset in _BY_TABLE.items()}
-    return Opened(day=day.isoformat(), batches=opened)
+    return {"day": day.isoformat()}
 
 
 @as_task
 def extract_to_s3(table: str, dag_run: Any, ti: Any) -> dict[str, Any]:
-    """Export the day's rows of a table; returns the manifest. Skips the table when it has no rows of the day."""
+    """Open the batch of a table and export the day's rows; returns both: `batch`, and `manifest`.
+
+    Fails when the table has no rows of the day, and leaves an earlier export as it is.
+    """
     from include.lake import storage
     from include.lake.export import export
 
-    dataset, source, batch = _BY_TABLE[table], TABLES[table], _batch(ti, table)
-    batch_id, day = batches.key_of(dataset, batch)
-    name = dataset.published_name(dataset.publishes[0])
+    dataset, source, day = _BY_TABLE[table], TABLES[table], _day(ti)
+    batch = batches.open_batch(dataset, dag_run, day)
     with connect(dataset.connection) as connection:
         manifest = export(
             connection,
             source,
             day,
-            table=name,
-            batch_id=batch_id,
+            table=dataset.published_name(dataset.publishes[0]),
+            batch_id=UUID(batch["batch_id"]),
             run=Run(dag_run.dag_id, dag_run.run_id),
         )
     if not manifest.rows:
-        if before := storage.current(name, day):
-            raise PermanentError(
-                f"{source.table} has no rows of {day} any more, and the export of {before.exported_at} has "
-                f"{before.rows}: it is kept, and so is what readers see. Fill the table, or remove the day by hand."
-            )
-        raise NothingToDo(f"{source.table} has no rows of {day}.")
+        raise PermanentError(
+            f"{source.table} has no rows of {day}: fill it, then clear this task and those after it. If such days are "
+            "right, let closed_reason in include/datasets/analytics/dataset.py say why."
+        )
     log.info("%s: %s rows, %s bytes", storage.folder(storage.EXPORTS, manifest.key), manifest.rows, manifest.bytes)
-    return asdict(manifest)
+    return {"batch": batch, "manifest": asdict(manifest)}
 
 
 @as_task
@@ -112,22 +104,43 @@ def publish(table: str, dag_run: Any, ti: Any, outlet_events: Any) -> dict[str, 
 
 @as_task
 def archive_s3_files() -> dict[str, int]:
-    """Move exports that are old enough to the archive, if readers see their rows; returns how many, by table."""
+    """Move exports that are old enough to the archive, if readers see their rows; returns how many, by table.
+
+    Raises PermanentError, after all others were looked at, for those that could not be read.
+    """
+    from include.lake import storage
+
+    moved, unreadable = dict.fromkeys(TABLES, 0), []
+    for table, dataset in _BY_TABLE.items():
+        for day in storage.exported_days(dataset.published_name(dataset.publishes[0])):
+            try:
+                moved[table] += _archive(dataset, day)
+            except PermanentError as error:
+                unreadable.append(f"{error}")
+    if unreadable:
+        raise PermanentError("\n".join(unreadable))
+    return moved
+
+
+def _archive(dataset: Dataset, day: str) -> bool:
+    """Return whether the export of a day was old enough, and its rows published, so that it is in the archive now."""
     from include.datasets.analytics.targets import target
     from include.lake import storage
 
-    before = datetime.now(UTC) - timedelta(days=settings().archive_after_days)
-    moved = dict.fromkeys(TABLES, 0)
-    for table, dataset in _BY_TABLE.items():
-        for manifest in storage.exported(dataset.published_name(dataset.publishes[0])):
-            if datetime.fromisoformat(manifest.exported_at) > before:
-                continue
-            if not target().holds(dataset, manifest):
-                log.warning("%s of %s stays: it is old enough, and its rows are not published", table, manifest.day)
-                continue
-            storage.archive(manifest)
-            moved[table] += 1
-    return moved
+    table = dataset.published_name(dataset.publishes[0])
+    manifest = storage.current(table, day)
+    latest = datetime.now(UTC) - timedelta(days=settings().archive_after_days)
+    if not manifest or datetime.fromisoformat(manifest.exported_at) > latest:
+        return False
+    with connect(dataset.connection) as connection:
+        register.lock(connection, manifest.lock)
+        if storage.current(table, day) != manifest:  # it was exported again meanwhile
+            return False
+        if not target().holds(dataset, manifest):
+            log.warning("The export of %s of %s stays: it is old enough, and its rows are not published", table, day)
+            return False
+        storage.archive(manifest)
+    return True
 
 
 @as_task
@@ -159,8 +172,22 @@ def report_outcomes(ti: Any, dag_run: Any) -> dict[str, str]:
     for branch, outcome in outcomes.items():
         log.info("%s: %s", branch, outcome)
     if any(outcome.startswith("failed") for outcome in outcomes.values()):
+        _record_closed_gates(ti, outcomes)
         raise PermanentError("\n".join(f"{branch}: {outcome}" for branch, outcome in sorted(outcomes.items())))
     return outcomes
+
+
+def _record_closed_gates(ti: Any, outcomes: dict[str, str]) -> None:
+    """Open the incident of each gate that closed, without a message: one that names all branches is sent.
+
+    While it is open, the day is not reported as late as well; it ends when the day is published.
+    """
+    from include.alerts.incidents import Incident, open_incident
+
+    for table, dataset in _BY_TABLE.items():
+        if outcomes.get(table, "").startswith("failed in validate_"):
+            with connect(dataset.connection) as connection:
+                open_incident(connection, Incident(dataset.name, "gate", _day(ti)), f"{table}: {outcomes[table]}")
 
 
 def _outcome(tasks: list[tuple[str, str]]) -> str:
@@ -171,17 +198,21 @@ def _outcome(tasks: list[tuple[str, str]]) -> str:
 
 
 # The values of earlier tasks are pulled here: as arguments in the DAG file, each would be one more line in its graph.
+def _day(ti: Any) -> date:
+    return date.fromisoformat(ti.xcom_pull(task_ids="start")["day"])
+
+
 def _batch(ti: Any, table: str) -> Batch:
-    opened: Opened = ti.xcom_pull(task_ids="start")
-    return opened["batches"][table]
+    batch: Batch = ti.xcom_pull(task_ids=f"{table}.extract_to_s3")["batch"]
+    return batch
 
 
 def _manifest(ti: Any, table: str) -> Manifest:
-    return Manifest.read(ti.xcom_pull(task_ids=f"{table}.extract_to_s3"))
+    return Manifest.read(ti.xcom_pull(task_ids=f"{table}.extract_to_s3")["manifest"])
 
 
 def _closed(ti: Any, name: str) -> tuple[date, str | None]:
     """Return the run's day, and why a dataset's source is closed on it."""
     [dataset] = [each for each in datasets.DATASETS if each.name == name]
-    day = date.fromisoformat(ti.xcom_pull(task_ids="start")["day"])
+    day = _day(ti)
     return day, dataset.closed_reason(day)

@@ -170,6 +170,8 @@ def test_a_table_that_fails_stops_no_other_and_all_outcomes_are_one_message(runn
         messages = admin.execute(
             "select subject, message from quality.incident where day = %s and starts_with(subject, %s)", [day, DAG]
         ).fetchall()
+        gates = admin.execute("select subject from quality.incident where day = %s and kind = 'gate'", [day]).fetchall()
+    assert gates == [(f"{SCHEMA}_labor",)]
     [(subject, message)] = messages
     assert subject == f"{DAG}.end"
     for branch in ("inventory: done", "labor: failed in validate_load", "process_market_data: done"):

@@ -9,6 +9,7 @@ from contextlib import closing
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -36,6 +37,7 @@ from tests.include.warehouse.airflow_connections import give
 from tests.include.warehouse.concurrency import await_blocked
 from tests.toy.batches import TaskInstance
 
+RUN: Any = SimpleNamespace(dag_id="a_dag", run_id="a run")
 DAY, NEXT = date(2023, 8, 1), date(2023, 8, 2)
 SECRET = "a secret of Snowflake"
 [SALES] = [each for each in ANALYTICS if each.label == "analytics.item_sales"]
@@ -175,7 +177,7 @@ def validate(manifest: Manifest) -> dict[str, Any]:
 def publish(manifest: Manifest) -> tuple[dict[str, Any], dict[str, Any]]:
     """Publish an export; returns what the task returns, and what its event says."""
     events = OutletEventAccessors()
-    result = snowflake.publish(SALES, batch_of(manifest), manifest, None, events)
+    result = snowflake.publish(SALES, batch_of(manifest), manifest, RUN, events)
     return result, events[asset(SALES.label)].extra
 
 
@@ -448,7 +450,7 @@ def test_every_type_arrives_with_its_value_and_null_stays_apart_from_an_empty_te
     manifest = run_export(admin, Source("shop.everything", "day", ("id",)), everything, DAY)
 
     snowflake.load(everything, batch_of(manifest, everything), manifest)
-    snowflake.publish(everything, batch_of(manifest, everything), manifest, None, OutletEventAccessors())
+    snowflake.publish(everything, batch_of(manifest, everything), manifest, RUN, OutletEventAccessors())
 
     for number, (type_, (_, wanted)) in enumerate(TYPES.items()):
         [(found, null)] = ask(
@@ -461,7 +463,7 @@ def test_every_type_arrives_with_its_value_and_null_stays_apart_from_an_empty_te
 
 @pytest.mark.parametrize(
     ("type_", "arrow"),
-    [("numeric(50, 10)", r"decimal256\(50, 10\)"), ("numeric(38, 38)", r"decimal128\(38, 38\)")],
+    [("numeric(38, 38)", r"decimal128\(38, 38\)")],
 )
 def test_a_type_that_snowflake_cannot_hold_is_refused_by_its_column(
     admin: psycopg.Connection[Any], ask: Ask, type_: str, arrow: str
@@ -470,7 +472,7 @@ def test_a_type_that_snowflake_cannot_hold_is_refused_by_its_column(
     admin.execute("insert into shop.precise values (%s, 0.5)", [DAY])
     manifest = run_export(admin, Source("shop.precise", "day", ("day",)), SALES, DAY)
 
-    with pytest.raises(PermanentError, match=rf"item_sales\.price is {arrow} in the export of 2023-08-01.*38 digits"):
+    with pytest.raises(PermanentError, match=rf"item_sales\.price is {arrow} in the export of 2023-08-01.*37 digits"):
         load(manifest)
 
 

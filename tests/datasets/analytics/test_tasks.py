@@ -1,20 +1,26 @@
 """The tasks of the dashboard DAG, step by step: reruns, faults in between, and what is archived."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from include.datasets.analytics import tasks
 from include.datasets.analytics.dataset import ANALYTICS, SCHEMA, TABLES
+from include.datasets.analytics.targets.warehouse import frames
 from include.lake import storage
+from include.lake.export import Source, export
 from include.pipeline.assets import asset
+from include.pipeline.load import load_batch
+from include.warehouse.register import Run
 from include.warehouse.roles import APP
 from local.login import Login
 from local.state import State
@@ -69,11 +75,13 @@ class Branch:
         self.table, self.ti = table, TaskInstance(run_id)
         self.run: Any = SimpleNamespace(dag_id="a_dag", run_id=run_id, data_interval_start=None)
         self.events = OutletEventAccessors()
-        self.ti.values["start"] = tasks.open_batches(self.run, {"as_of": f"{DAY}"})
+        self.ti.values["start"] = tasks.decide_day(self.run, {"as_of": f"{DAY}"})
 
     def extract(self) -> None:
-        manifest = tasks.extract_to_s3(self.table, self.run, self.ti)
-        self.ti.values[f"{self.table}.extract_to_s3"] = manifest
+        self.ti.values[f"{self.table}.extract_to_s3"] = tasks.extract_to_s3(self.table, self.run, self.ti)
+
+    def exported(self) -> dict[str, Any]:
+        return dict(self.ti.values[f"{self.table}.extract_to_s3"])
 
     def validate_export(self) -> None:
         tasks.validate_export(self.table, self.ti)
@@ -107,7 +115,7 @@ def test_a_day_arrives_as_it_is_in_the_source_and_says_so(admin: psycopg.Connect
     for step in steps:
         step()
         assert rows(admin) == set()
-    batch_id = branch.ti.values["start"]["batches"][TABLE]["batch_id"]
+    batch_id, checksum = (branch.exported()["manifest"][name] for name in ("batch_id", "sha256"))
 
     assert publish() == {"object": PUBLISHED, "day": f"{DAY}", "batch_id": batch_id, "rows": 2}
 
@@ -122,7 +130,7 @@ def test_a_day_arrives_as_it_is_in_the_source_and_says_so(admin: psycopg.Connect
         "report": branch.ti.values["return_value"]["report"],
     }
     folder = f"exports/{SCHEMA}/{TABLE}/{DAY}"
-    assert s3.keys() == [f"{folder}/{batch_id}.parquet", f"{folder}/manifest.json"]
+    assert s3.keys() == [f"{folder}/{batch_id}_{checksum[:12]}.parquet", f"{folder}/manifest.json"]
 
 
 @pytest.mark.parametrize("last", range(5), ids=["extract", "validate_export", "load", "validate_load", "publish"])
@@ -208,11 +216,11 @@ def test_a_row_that_the_suite_refuses_closes_the_gate(admin: psycopg.Connection[
         (
             f"alter table {SOURCE} alter unit_price type numeric(14, 2); "
             f"update {SOURCE} set unit_price = 123456789012.34 where item_name = 'Map'",
-            f"{SCHEMA}_staging.{TABLE} refused batch .*: numeric field overflow. Make its columns fit by a migration",
+            f"{SCHEMA}_staging.{TABLE} refused batch .* .NumericValueOutOfRange.: its columns do not fit the rows'",
         ),
         (
             f"alter table {SOURCE} add column note text",
-            f'{SCHEMA}_staging.{TABLE} refused batch .*: column "note" .* does not exist. Make its columns fit',
+            f"{SCHEMA}_staging.{TABLE} refused batch .* .UndefinedColumn.: its columns do not fit the rows'",
         ),
     ],
     ids=["a value", "a column"],
@@ -234,21 +242,58 @@ def test_what_the_warehouse_cannot_hold_fails_at_once_and_leaves_what_readers_se
     assert rows(admin) == seen
 
 
-def test_a_day_without_rows_is_skipped_unless_it_had_some(admin: psycopg.Connection[Any], s3: S3) -> None:
-    admin.execute(f"delete from {SOURCE}".encode())
-    with pytest.raises(AirflowSkipException, match=f"{SOURCE} has no rows of {DAY}"):
-        Branch().extract()
-    assert s3.keys() == []
-
-    with admin.cursor() as cursor:
-        cursor.executemany(f"insert into {SOURCE} values (%s, %s, %s, %s, %s)", SALES)
+def test_a_day_without_rows_fails_and_leaves_what_there_was(admin: psycopg.Connection[Any], s3: S3) -> None:
     finish(Branch())
+    before, seen = s3.keys(), rows(admin)
     admin.execute(f"delete from {SOURCE}".encode())
-    with pytest.raises(
-        AirflowFailException, match=f"{SOURCE} has no rows of {DAY} any more, and the export of .* has 2"
-    ):
+
+    with pytest.raises(AirflowFailException, match=f"{SOURCE} has no rows of {DAY}: fill it, .* let closed_reason"):
         Branch("later").extract()
-    assert len(rows(admin)) == 2
+
+    assert (s3.keys(), rows(admin)) == (before, seen)
+
+
+def test_two_exports_of_a_day_at_once_leave_one_that_can_be_read(admin: psycopg.Connection[Any], s3: S3) -> None:
+    branches = [Branch(f"run {number}") for number in range(4)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(Branch.extract, branches))
+
+    manifest = storage.current(PUBLISHED, DAY)
+
+    assert manifest
+    assert storage.checksum(manifest) == manifest.sha256
+    assert len(s3.keys()) == 2
+
+
+def test_one_table_that_is_not_set_up_does_not_stop_the_others(admin: psycopg.Connection[Any]) -> None:
+    admin.execute(f"drop table {SCHEMA}_staging.labor".encode())
+
+    with pytest.raises(AirflowFailException, match=f"{SCHEMA}_staging.labor does not exist yet"):
+        Branch(table="labor").extract()
+    finish(Branch())
+
+    assert rows(admin) == rows(admin, SOURCE)
+
+
+def test_a_number_that_is_missing_stays_apart_from_one_that_is_none(s3: S3, warehouse: Login) -> None:
+    with warehouse.connect() as connection, connection.transaction(force_rollback=True):
+        connection.execute("create table public.measured (day date, id int, wide float8, narrow real, whole int2)")
+        connection.execute(
+            "insert into public.measured values (%(day)s, 1, null, null, null), (%(day)s, 2, 'NaN', 'NaN', 1), "
+            "(%(day)s, 3, 0.1, 0.5, 2)",
+            {"day": DAY},
+        )
+        source = Source("public.measured", "day", ("id",))
+        manifest = export(connection, source, DAY, table="public.measured", batch_id=uuid4(), run=Run("a", "b"))
+        connection.execute(
+            "create table public.staged as select null::uuid as batch_id, * from public.measured limit 0"
+        )
+        load_batch(connection, "public.staged", uuid4(), frames(manifest))
+        query = "select day, id, wide::text, narrow::text, whole from public.{} order by id"
+        staged, measured = (
+            connection.execute(query.format(name).encode()).fetchall() for name in ("staged", "measured")
+        )
+        assert staged == measured
 
 
 def test_an_export_is_archived_when_it_is_old_and_its_rows_are_published(
@@ -274,6 +319,21 @@ def test_an_export_is_archived_when_it_is_old_and_its_rows_are_published(
     assert len(s3.keys()) == 4
 
 
+def test_a_manifest_that_cannot_be_read_keeps_no_other_export_from_the_archive(
+    admin: psycopg.Connection[Any], s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(Branch())
+    monkeypatch.setenv("AIRLOCK_ARCHIVE_AFTER_DAYS", "0")
+    broken = f"exports/{SCHEMA}/guest_attendance/{DAY}/manifest.json"
+    s3.client().put_object(Bucket=s3.bucket, Key=broken, Body=b"{")
+
+    with pytest.raises(AirflowFailException, match=f"{broken} cannot be read: .*Remove it, or run the export again"):
+        tasks.archive_s3_files()
+
+    left = s3.keys()
+    assert [key for key in left if key.startswith("exports/")] == [broken]
+
+
 def test_an_export_whose_batch_readers_do_not_see_is_not_archived(
     admin: psycopg.Connection[Any], s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,7 +351,7 @@ def test_the_manifest_of_the_export_is_the_tasks_value(admin: psycopg.Connection
     found = storage.current(PUBLISHED, DAY)
 
     assert found
-    assert asdict(found) == branch.ti.values[f"{TABLE}.extract_to_s3"]
+    assert asdict(found) == branch.exported()["manifest"]
 
 
 @pytest.mark.parametrize(
@@ -310,7 +370,7 @@ def test_a_closed_market_is_reported_with_its_reason(caplog: pytest.LogCaptureFi
     assert "XNYS is closed on 2023-07-04 (July 4th)" in caplog.text
 
 
-def test_the_outcomes_of_all_branches_are_one_message() -> None:
+def test_the_outcomes_of_all_branches_are_one_message(admin: psycopg.Connection[Any]) -> None:
     run: Any = SimpleNamespace(dag_id="a_dag", run_id="a run")
     good = {"start": "success", "labor.extract_to_s3": "success", "labor.publish": "success", "end": "running"}
     closed = {"inventory.extract_to_s3": "skipped", "inventory.publish": "skipped"}
@@ -321,6 +381,10 @@ def test_the_outcomes_of_all_branches_are_one_message() -> None:
     }
 
     bad = {"item_sales.validate_load": "failed", "item_sales.publish": "upstream_failed"}
+    ti = TaskInstance(states=good | closed | bad, values={"start": {"day": f"{DAY}"}})
     with pytest.raises(AirflowFailException) as failed:
-        tasks.report_outcomes(TaskInstance(states=good | closed | bad), run)
+        tasks.report_outcomes(ti, run)
     assert f"{failed.value}" == "inventory: skipped\nitem_sales: failed in validate_load\nlabor: done\nstart: done"
+    # Without a message of its own: the day is not reported as late as well.
+    found = admin.execute("select subject, kind, day from quality.incident").fetchall()
+    assert found == [("analytics_item_sales", "gate", DAY)]

@@ -26,6 +26,7 @@ from include.quality.outcome import Outcome
 from include.settings import settings
 from include.warehouse import register
 from include.warehouse.connections import connect
+from include.warehouse.register import Run
 
 _TYPES = {
     "bool": "boolean",
@@ -116,10 +117,13 @@ def publish(dataset: Dataset, batch: Batch, manifest: Manifest, dag_run: Any, ou
             if not _holds(cursor, dataset, manifest):
                 _replace_day(cursor, dataset, manifest)
             cursor.execute(f"drop table if exists {_staging(dataset, manifest)}")
+        # So that the day is not late; a rollback refuses, since the batch is not staged in the warehouse.
+        register.register(connection, manifest.table, "day", day, batch_id, Run(dag_run.dag_id, dag_run.run_id))
+        extras = assets.extras(connection, dataset, batch["day"], batch_id)
         connection.commit()
         page = report.refresh(connection, dataset.name, batch_id, settings().report_root)
-        for name, extra in assets.extras(connection, dataset, batch["day"], batch_id, page).items():
-            outlet_events[assets.asset(name)].extra = extra
+    for name, extra in extras.items():
+        outlet_events[assets.asset(name)].extra = {**extra, "report": page}
     return {"object": manifest.table, "day": manifest.day, "batch_id": manifest.batch_id, "rows": manifest.rows}
 
 
@@ -243,8 +247,8 @@ def _type(manifest: Manifest, column: str) -> str:
     if arrow not in _TYPES:
         raise PermanentError(
             f"{manifest.table}.{column} is {arrow} in the export of {manifest.day}, which Snowflake has no type for: "
-            "it holds 38 digits, 37 of them behind the point. Give the source's column fewer, and clear the run from "
-            "its extract task on."
+            "it holds at most 37 digits behind the point. Give the source's column fewer, and clear the run from "
+            "its start task on."
         )
     return _TYPES[arrow]
 

@@ -57,11 +57,11 @@ def holds(dataset: Dataset, manifest: Manifest) -> bool:
 
 
 def frames(manifest: Manifest) -> "Iterator[pandas.DataFrame]":
-    """Yield an export's rows as frames, in which whole numbers stay whole, also beside a NULL."""
+    """Yield an export's rows as frames, in which a number stays what it is, also beside a NULL."""
     import pandas
     import pyarrow
 
-    integers = {pyarrow.int16(): pandas.Int16Dtype(), pyarrow.int32(): pandas.Int32Dtype()}
-    types = {**integers, pyarrow.int64(): pandas.Int64Dtype(), pyarrow.bool_(): pandas.BooleanDtype()}
+    numbers = (pyarrow.int16(), pyarrow.int32(), pyarrow.int64(), pyarrow.float32(), pyarrow.float64())
+    types = {each: pandas.ArrowDtype(each) for each in (*numbers, pyarrow.bool_())}
     for batch in export.batches(manifest):
         yield batch.to_pandas(types_mapper=types.get)
