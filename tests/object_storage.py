@@ -1,6 +1,7 @@
 """Object storage for tests: moto's S3, which can be told to fail, and a folder."""
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from threading import Thread
@@ -41,7 +42,7 @@ class S3:
         keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any"}
         return boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", **keys)
 
-    def keys(self) -> list[str]:
+    def objects(self) -> list[str]:
         return [each["Key"] for each in self.client().list_objects_v2(Bucket=self.bucket).get("Contents", [])]
 
 
@@ -52,7 +53,7 @@ def server() -> S3:
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> S3:
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     """Let exports go to an empty bucket, through the connection that a deployment uses."""
     s3_server = server()
     s3_server.bucket, s3_server.status = f"exports-{uuid4()}", 0
@@ -61,7 +62,12 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> S3:
     connection = {"conn_type": "aws", "login": "any", "password": "any", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
     monkeypatch.setenv("AIRLOCK_EXPORT_ROOT", f"s3://aws_default@{s3_server.bucket}")
-    return s3_server
+    yield s3_server
+    # Moto's servers of one process share what they hold, and another test looks for what Terraform left.
+    s3_server.fail(0)
+    for key in s3_server.objects():
+        s3_server.client().delete_object(Bucket=s3_server.bucket, Key=key)
+    s3_server.client().delete_bucket(Bucket=s3_server.bucket)
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def test_a_day_arrives_as_it_is_in_the_source_and_says_so(admin: psycopg.Connect
         "report": branch.ti.values["return_value"]["report"],
     }
     folder = f"exports/{SCHEMA}/{TABLE}/{DAY}"
-    assert s3.keys() == [f"{folder}/{batch_id}_{checksum[:12]}.parquet", f"{folder}/manifest.json"]
+    assert s3.objects() == [f"{folder}/{batch_id}_{checksum[:12]}.parquet", f"{folder}/manifest.json"]
 
 
 @pytest.mark.parametrize("last", range(5), ids=["extract", "validate_export", "load", "validate_load", "publish"])
@@ -145,7 +145,7 @@ def test_a_run_that_was_killed_after_any_step_is_run_again(admin: psycopg.Connec
     finish(again)
 
     assert rows(admin) == rows(admin, SOURCE)
-    assert len(s3.keys()) == 2
+    assert len(s3.objects()) == 2
     staged = admin.execute(f"select count(*) from {SCHEMA}_staging.{TABLE}".encode()).fetchall()
     assert staged == [(2 if last < 4 else 4,)], "a published batch stays for a rollback"
 
@@ -157,7 +157,7 @@ def test_the_same_day_of_another_run_replaces_it(admin: psycopg.Connection[Any],
     finish(Branch("second"))
 
     assert rows(admin) == rows(admin, SOURCE)
-    assert len(s3.keys()) == 2
+    assert len(s3.objects()) == 2
 
 
 @pytest.mark.parametrize(
@@ -244,13 +244,13 @@ def test_what_the_warehouse_cannot_hold_fails_at_once_and_leaves_what_readers_se
 
 def test_a_day_without_rows_fails_and_leaves_what_there_was(admin: psycopg.Connection[Any], s3: S3) -> None:
     finish(Branch())
-    before, seen = s3.keys(), rows(admin)
+    before, seen = s3.objects(), rows(admin)
     admin.execute(f"delete from {SOURCE}".encode())
 
     with pytest.raises(AirflowFailException, match=f"{SOURCE} has no rows of {DAY}: fill it, .* let closed_reason"):
         Branch("later").extract()
 
-    assert (s3.keys(), rows(admin)) == (before, seen)
+    assert (s3.objects(), rows(admin)) == (before, seen)
 
 
 def test_two_exports_of_a_day_at_once_leave_one_that_can_be_read(admin: psycopg.Connection[Any], s3: S3) -> None:
@@ -262,7 +262,7 @@ def test_two_exports_of_a_day_at_once_leave_one_that_can_be_read(admin: psycopg.
 
     assert manifest
     assert storage.checksum(manifest) == manifest.sha256
-    assert len(s3.keys()) == 2
+    assert len(s3.objects()) == 2
 
 
 def test_one_table_that_is_not_set_up_does_not_stop_the_others(admin: psycopg.Connection[Any]) -> None:
@@ -309,14 +309,14 @@ def test_an_export_is_archived_when_it_is_old_and_its_rows_are_published(
     monkeypatch.setenv("AIRLOCK_ARCHIVE_AFTER_DAYS", "1")
     assert tasks.archive_s3_files() == dict.fromkeys(TABLES, 0), "it is not old enough"
     monkeypatch.setenv("AIRLOCK_ARCHIVE_AFTER_DAYS", "0")
-    before = s3.keys()
+    before = s3.objects()
 
     assert tasks.archive_s3_files() == {**dict.fromkeys(TABLES, 0), TABLE: 1}
 
-    assert s3.keys() == [key.replace("exports/", "archive/") for key in before]
+    assert s3.objects() == [key.replace("exports/", "archive/") for key in before]
     assert tasks.archive_s3_files() == dict.fromkeys(TABLES, 0)
     finish(Branch("later"))  # the day can be exported again
-    assert len(s3.keys()) == 4
+    assert len(s3.objects()) == 4
 
 
 def test_a_manifest_that_cannot_be_read_keeps_no_other_export_from_the_archive(
@@ -330,7 +330,7 @@ def test_a_manifest_that_cannot_be_read_keeps_no_other_export_from_the_archive(
     with pytest.raises(AirflowFailException, match=f"{broken} cannot be read: .*Remove it, or run the export again"):
         tasks.archive_s3_files()
 
-    left = s3.keys()
+    left = s3.objects()
     assert [key for key in left if key.startswith("exports/")] == [broken]
 
 

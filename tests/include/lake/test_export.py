@@ -127,16 +127,16 @@ def test_a_rerun_replaces_the_day_and_leaves_one_object(admin: psycopg.Connectio
     second = run_export(admin, orders(admin, 4))
 
     day = f"exports/shop/orders/{DAY}"
-    assert s3.keys() == sorted([f"exports/{second.key}", f"{day}/manifest.json"])
+    assert s3.objects() == sorted([f"exports/{second.key}", f"{day}/manifest.json"])
     assert len(rows_of(second)) == 4
     again = run_export(admin, orders(admin, 5), UUID(second.batch_id))
-    assert s3.keys() == sorted([f"exports/{again.key}", f"{day}/manifest.json"])
+    assert s3.objects() == sorted([f"exports/{again.key}", f"{day}/manifest.json"])
     assert len(rows_of(again)) == 5
 
 
 def test_a_day_without_rows_writes_nothing(admin: psycopg.Connection[Any], s3: S3) -> None:
     assert run_export(admin, orders(admin, 0)).rows == 0
-    assert s3.keys() == []
+    assert s3.objects() == []
     assert storage.current(TABLE, DAY) is None
 
 
@@ -159,7 +159,7 @@ def test_an_error_in_the_middle_leaves_the_export_before_and_no_other_object(
         run_export(admin, source)
 
     assert storage.current(TABLE, DAY) == good
-    keys = root.keys() if isinstance(root, S3) else [path.name for path in root.rglob("*") if path.is_file()]
+    keys = root.objects() if isinstance(root, S3) else [path.name for path in root.rglob("*") if path.is_file()]
     assert len(keys) == (2 if before else 0)
 
 
@@ -174,7 +174,7 @@ def test_a_bucket_that_denies_writing_fails_the_export_and_the_next_one_succeeds
     with pytest.raises(OSError):  # noqa: PT011 - s3fs raises PermissionError and others, each of which is one
         run_export(admin, source)
 
-    assert s3.keys() == []
+    assert s3.objects() == []
     assert storage.current(TABLE, DAY) is None
     s3.fail(0)
     assert run_export(admin, source).rows == 200_000
@@ -254,10 +254,10 @@ def test_what_was_published_moves_to_the_archive_and_an_interrupted_move_goes_on
     storage.archive(manifest)
 
     day = f"archive/shop/orders/{DAY}"
-    assert s3.keys() == sorted([f"archive/{manifest.key}", f"{day}/manifest.json"])
+    assert s3.objects() == sorted([f"archive/{manifest.key}", f"{day}/manifest.json"])
     assert storage.exported_days(TABLE) == []
     storage.archive(manifest)
-    assert len(s3.keys()) == 2
+    assert len(s3.objects()) == 2
 
 
 def test_another_reader_finds_the_same(admin: psycopg.Connection[Any], folder: Path) -> None:
