@@ -5,7 +5,6 @@ database is an embedded Postgres, and S3 is moto's server on the same machine.
 """
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +18,14 @@ from uuid import uuid4
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.process import most_memory, psql
 from include.datasets.analytics.targets.warehouse import frames
 from include.lake import export
 from include.lake.export import Source
 from include.pipeline.load import load_batch
 from include.warehouse.register import Run
 from local.login import Login
-from local.postgres import PROGRAMS, embedded
+from local.postgres import embedded
 from local.sources.analytics import SOURCE
 from local.state import State
 
@@ -80,7 +80,7 @@ def main() -> None:
 def _measure(warehouse: Login, folder: Path, rows: int) -> list[str]:
     with warehouse.connect(autocommit=True) as connection:
         connection.execute(_TABLE.format(rows=rows).encode())
-    before, batch_id = _most_memory(), uuid4()
+    before, batch_id = most_memory(), uuid4()
     with warehouse.connect() as connection:
         with _timed() as out:
             manifest = export.export(
@@ -88,12 +88,12 @@ def _measure(warehouse: Login, folder: Path, rows: int) -> list[str]:
             )
         with _timed() as into:
             load_batch(connection, "shop.staged", batch_id, frames(manifest))
-    used = _most_memory() - before
+    used = most_memory() - before
     csv = folder / "orders.csv"
     with _timed() as psql_out:
-        _psql(warehouse, f"\\copy (select * from shop.orders order by day, id) to '{csv}' with (format csv)")  # noqa: S608
+        psql(warehouse, f"\\copy (select * from shop.orders order by day, id) to '{csv}' with (format csv)")  # noqa: S608
     with _timed() as psql_in:
-        _psql(warehouse, f"\\copy shop.copied from '{csv}' with (format csv)")
+        psql(warehouse, f"\\copy shop.copied from '{csv}' with (format csv)")
     seconds = [f"{each[0]:.1f} s" for each in (out, into, psql_out, psql_in)]
     return [seconds[0], f"{manifest.bytes / 2**20:.1f} MB", seconds[1], f"{used:.0f} MB", *seconds[2:]]
 
@@ -103,17 +103,6 @@ def _timed() -> Iterator[list[float]]:
     started, seconds = time.perf_counter(), [0.0]
     yield seconds
     seconds[0] = time.perf_counter() - started
-
-
-def _psql(warehouse: Login, command: str) -> None:
-    target = f"host={warehouse.host} port={warehouse.port} user={warehouse.user} dbname={warehouse.dbname}"
-    subprocess.run([PROGRAMS / "psql", "-q", target, "-c", command], env={"PGPASSWORD": warehouse.password}, check=True)
-
-
-def _most_memory() -> float:
-    """Return the most memory that this process has used, in MB."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

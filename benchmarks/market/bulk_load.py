@@ -6,7 +6,6 @@ into a table with the same columns and key.
 
 import csv
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +22,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.process import most_memory, psql
 from include.datasets.market.dataset import MARKET
 from include.datasets.market.flatten import Answer, flatten
 from include.datasets.market.params import MARKET_COLUMNS
@@ -32,7 +32,7 @@ from include.pipeline.publish import publish_batch
 from include.warehouse.migrate import migrate
 from include.warehouse.register import Run
 from local.login import Login
-from local.postgres import PROGRAMS, embedded
+from local.postgres import embedded
 from local.sources.market.whole_market import api_rows, whole_market
 from local.state import State
 
@@ -66,13 +66,13 @@ def main() -> None:
 
 
 def _measure(warehouse: Login, folder: Path) -> list[str]:
-    before, rounds = _most_memory(), []
+    before, rounds = most_memory(), []
     body, ready = (folder / "answer.json").read_text(), folder / "ready.csv"
     with warehouse.connect() as connection:
         for _ in range(ROUNDS + 1):  # the first one fills the caches
             _empty(warehouse)
             steps = _load(connection, body)
-            used = _most_memory() - before
+            used = most_memory() - before
             _empty(warehouse)
             rounds.append({"copy": _seconds(lambda: _copy(warehouse, ready)), **steps})
     counted = rounds[1:]
@@ -100,13 +100,7 @@ def _load(connection: psycopg.Connection[Any], body: str) -> dict[str, float]:
 
 
 def _copy(warehouse: Login, ready: Path) -> None:
-    target = f"host={warehouse.host} port={warehouse.port} user={warehouse.user} dbname={warehouse.dbname}"
-    copy = f"\\copy copied ({', '.join(MARKET_COLUMNS)}) from '{ready}' with (format csv)"
-    subprocess.run(
-        [PROGRAMS / "psql", "-q", "-v", "ON_ERROR_STOP=1", target, "-c", copy],
-        env={"PGPASSWORD": warehouse.password},
-        check=True,
-    )
+    psql(warehouse, f"\\copy copied ({', '.join(MARKET_COLUMNS)}) from '{ready}' with (format csv)")
 
 
 def _empty(warehouse: Login) -> None:
@@ -136,12 +130,6 @@ def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-def _most_memory() -> float:
-    """Return the most memory that this process has used, in MB."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

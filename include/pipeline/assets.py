@@ -41,9 +41,9 @@ def extras(
     results are no longer kept.
     """
     found = connection.execute(
-        queries.read("pipeline/batch_verdicts"), {"checkpoint": dataset.name, "batch_id": batch_id}
+        queries.read("quality/latest_validations"), {"checkpoint": dataset.name, "batch_id": batch_id}
     ).fetchall()
-    verdicts = {staging: (verdict, rows) for staging, verdict, rows in found}
+    verdicts = {staging: (verdict, rows) for _, staging, verdict, rows in found}
     values = {"day": day, "batch_id": str(batch_id)}
     result = {}
     for each in dataset.publishes:

@@ -223,7 +223,7 @@ def quarantined(connection: psycopg.Connection[Any], run: Run) -> dict[str, list
 def latest_validations(connection: psycopg.Connection[Any], checkpoint: str, batch_id: UUID) -> list[int]:
     """Return the validations of the last run of a batch; none when it was never validated."""
     values = {"checkpoint": checkpoint, "batch_id": batch_id}
-    return [id_ for (id_,) in connection.execute(queries.read("quality/latest_validations"), values)]
+    return [id_ for id_, *_ in connection.execute(queries.read("quality/latest_validations"), values)]
 
 
 def changes(connection: psycopg.Connection[Any], run: Run) -> list[Changes]:

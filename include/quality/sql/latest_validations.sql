@@ -1,5 +1,9 @@
 -- All suites of the last run of a batch. A batch can be validated again: a task is cleared, a row was repaired.
-SELECT id
+SELECT
+    id,
+    staging_table,
+    verdict,
+    rows_checked - rows_quarantined AS rows
 FROM quality.validation
 WHERE
     checkpoint = %(checkpoint)s
